@@ -1,0 +1,3 @@
+//! What people type: one command line to one role.
+
+#![forbid(unsafe_code)]

@@ -1,0 +1,3 @@
+//! From the spool to Sentry: envelope, transport, retry, rate limits, proxy.
+
+#![forbid(unsafe_code)]

@@ -1,0 +1,3 @@
+//! What can be learnt of a death, each file one source.
+
+#![forbid(unsafe_code)]

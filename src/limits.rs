@@ -1,0 +1,64 @@
+//! Every cap and timeout in one place, with its unit and its reason. What a user may set has its default here.
+
+#![forbid(unsafe_code)]
+
+use std::time::Duration;
+
+/// From the forwarded stop signal to SIGKILL: two seconds less than the ten that Docker gives before it kills us.
+pub const STOP_GRACE: Duration = Duration::from_secs(8);
+/// The longest stay between a death that is reported and our exit. DESIGN: a crash may cost seconds, never a restart.
+pub const REPORT_WAIT: Duration = Duration::from_secs(5);
+/// For descendants that are left when the main program has ended: TERM, this long, KILL.
+pub const DRAIN_GRACE: Duration = Duration::from_secs(3);
+/// After that KILL: a process in uninterruptible sleep must not keep the container.
+pub const DRAIN_AFTER_KILL: Duration = Duration::from_secs(1);
+/// How long the last bytes of stderr may wait for a reader that has stopped reading; starts anew with each byte taken.
+pub const STDERR_FLUSH: Duration = Duration::from_secs(5);
+/// The remembered end of stderr, in bytes.
+pub const STDERR_TAIL_BYTES: usize = 64 * 1024;
+/// The largest tail that may be asked for: it is PID 1's memory, and a Sentry event takes 1 MiB in all.
+pub const STDERR_TAIL_MAX_BYTES: usize = 1024 * 1024;
+/// Zombies reaped before signals are looked at again, so that TERM is answered within a millisecond in any storm.
+pub const REAP_BATCH: usize = 256;
+/// An examiner that takes longer is killed; the minimal entry it made first stands.
+pub const EXAMINE_DEADLINE: Duration = Duration::from_secs(10);
+/// How often init starts an examiner anew for the same case when it died before anything was on disk.
+pub const EXAMINE_ATTEMPTS: u32 = 3;
+
+/// What the spool of one state directory may hold in bytes, all states together.
+pub const SPOOL_BYTES: u64 = 64 * 1024 * 1024;
+/// How many entries may wait, and how many of each settled state are kept for reading.
+pub const SPOOL_ENTRIES: usize = 100;
+/// Sentry clamps the time of an event that is older than 30 days.
+pub const EVENT_AGE: Duration = Duration::from_secs(30 * 86_400);
+/// Sentry drops sessions older than this.
+pub const SESSION_AGE: Duration = Duration::from_secs(5 * 86_400);
+/// One entry on disk; a larger file is not ours.
+pub const ENTRY_BYTES: u64 = 4 * 1024 * 1024;
+
+/// Reports of one fingerprint within [`LOOP_WINDOW`] before the rest is only counted.
+pub const LOOP_REPORTS: u32 = 10;
+/// The window of a crash loop.
+pub const LOOP_WINDOW: Duration = Duration::from_secs(600);
+
+/// TCP, proxy and TLS handshakes together.
+pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// One whole request, answer included.
+pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
+/// Of an answer only the head matters; more than this of its body is not read.
+pub const ANSWER_BYTES: usize = 64 * 1024;
+/// First pause after a failed attempt; doubles up to [`RETRY_MAX`], with full jitter.
+pub const RETRY_FIRST: Duration = Duration::from_secs(1);
+pub const RETRY_MAX: Duration = Duration::from_secs(15 * 60);
+/// A hostile Retry-After cannot silence us for longer.
+pub const RETRY_AFTER_MAX: Duration = Duration::from_secs(86_400);
+/// Answers of 5xx before an entry is given up.
+pub const ATTEMPTS_MAX: u32 = 12;
+/// A wrong key (401, 403, 404) pauses the whole destination.
+pub const WRONG_KEY_PAUSE: Duration = Duration::from_secs(3_600);
+/// Between two sends, so that a full spool is not a burst.
+pub const SEND_SPACING: Duration = Duration::from_millis(100);
+/// A courier with nothing to do leaves.
+pub const COURIER_IDLE: Duration = Duration::from_secs(60);
+/// Sentry takes an event item of at most 1 MiB.
+pub const EVENT_ITEM_BYTES: usize = 1024 * 1024;

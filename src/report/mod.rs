@@ -1,0 +1,234 @@
+//! The report of one death as it is kept on disk: what the obituary shows and what the envelope is made of.
+//!
+//! It is plain data. Everything secret is already masked in it; what could not be learnt is a named [`Gap`], never a
+//! silent zero.
+
+#![forbid(unsafe_code)]
+
+use crate::case::Reason;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// The format written today; a higher one is from a later obit and is left alone.
+pub const FORMAT: u32 = 1;
+
+/// One death, told in full (`complete`) or as the minimum that was made durable first.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct Report {
+    pub format: u32,
+    /// 32 hex digits, fixed at the death; Sentry's `event_id`.
+    pub event_id: String,
+    /// The moment of death, milliseconds since 1970 UTC.
+    pub at_unix_ms: u64,
+    /// `false` while this is the minimal entry; if it stays so, the examiner did not get further.
+    pub complete: bool,
+    pub reason: Reason,
+    pub level: Level,
+    pub component: String,
+    /// `SIGSEGV`, `exit code 3`, `OOM kill`: what a list shows and Sentry's exception type.
+    pub kind: String,
+    /// The human line: `segmentation fault, core dumped, 3.2 s after the start`.
+    pub summary: String,
+    pub exit: Exit,
+    pub run: RunFacts,
+    #[serde(default)]
+    pub process: Process,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub oom: Option<Oom>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stop: Option<StopFacts>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stderr_tail: Option<StderrTail>,
+    #[serde(default)]
+    pub host: Host,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub kubernetes: BTreeMap<String, String>,
+    /// Sentry's grouping key; no pid, address, time or host name in it.
+    pub fingerprint: Vec<String>,
+    /// Deaths of the same fingerprint that were only counted since the last report of it.
+    #[serde(default)]
+    pub suppressed: u64,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub gaps: Vec<Gap>,
+    /// Version of the obit that wrote it.
+    pub obit_version: String,
+}
+
+/// Sentry's two levels for deaths.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Level {
+    Fatal,
+    Error,
+}
+
+/// The exit facts behind the tags `exit.signal`, `exit.code`, `exit.core_dumped`.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct Exit {
+    /// `SIGSEGV`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub signal: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub signal_number: Option<i32>,
+    /// The exit code; for a signal 128+n; absent when nobody saw the end.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub code: Option<u8>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub core_dumped: Option<bool>,
+}
+
+/// The run that ended.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct RunFacts {
+    /// 32 hex digits.
+    pub id: String,
+    pub started_unix_ms: u64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub uptime_ms: Option<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub release: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub environment: Option<String>,
+}
+
+/// The process that died.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct Process {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pid: Option<i32>,
+    /// Not the program that was asked for, but something it left to us.
+    #[serde(default)]
+    pub descendant: bool,
+    /// Scrubbed.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub argv: Vec<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub exe: Option<String>,
+    /// GNU build id in hex, of the file at `exe` as it was after the death.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub build_id: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cwd: Option<String>,
+    /// Names of all environment variables with the values that are safe to show; the others are empty strings.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub env: BTreeMap<String, String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub usage: Option<UsageFacts>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub uid: Option<u32>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gid: Option<u32>,
+    /// Pid in each namespace, outermost first, where they differ.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub ns_pids: Vec<i32>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub threads_at_death: Option<u32>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cgroup: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub spawn_error: Option<String>,
+}
+
+/// getrusage(2) of the dead; times in microseconds, memory in KiB.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct UsageFacts {
+    pub user_us: u64,
+    pub system_us: u64,
+    pub max_rss_kib: u64,
+    pub major_faults: u64,
+    pub minor_faults: u64,
+}
+
+/// The cgroup's OOM counters over the run.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct Oom {
+    /// `memory.events` (v2) or `memory.oom_control` (v1).
+    pub source: String,
+    pub kills_before: u64,
+    pub kills_after: u64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limit_bytes: Option<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub peak_bytes: Option<u64>,
+}
+
+/// The stop that was asked for before the death.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct StopFacts {
+    pub signal: String,
+    pub sender_pid: i32,
+    pub sender_uid: u32,
+    pub before_death_ms: u64,
+}
+
+/// The end of stderr, scrubbed, as text; bytes that are no UTF-8 are shown as U+FFFD.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct StderrTail {
+    pub text: String,
+    /// Bytes the program wrote in all.
+    pub total_bytes: u64,
+    /// Bytes of it that were remembered.
+    pub kept_bytes: u64,
+    /// How many secrets were masked.
+    pub masked: u32,
+}
+
+/// The machine as the container sees it.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct Host {
+    pub name: String,
+    pub arch: String,
+    pub kernel: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub os_name: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub os_version: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory_bytes: Option<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory_available_bytes: Option<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cpus: Option<u32>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub boot_unix_ms: Option<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub boot_id: Option<String>,
+    /// 64 hex digits, when the cgroup path or mountinfo names one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub container_id: Option<String>,
+    /// What core(5) would do here: the text of /proc/sys/kernel/core_pattern.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub core_pattern: Option<String>,
+}
+
+/// Something that could not be learnt, and why.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Gap {
+    /// `oom counter`, `build id`, `stderr tail`.
+    pub what: String,
+    pub why: String,
+}
+
+/// How one run of the program ended, for Sentry's release health; only made when a release is known.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Session {
+    pub format: u32,
+    /// The run's id: 32 hex digits.
+    pub sid: String,
+    pub started_unix_ms: u64,
+    pub ended_unix_ms: u64,
+    pub status: SessionStatus,
+    pub errors: u32,
+    pub release: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub environment: Option<String>,
+}
+
+/// Terminal states of a Sentry session.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum SessionStatus {
+    Exited,
+    Crashed,
+    Abnormal,
+}
