@@ -7,6 +7,7 @@
 
 use crate::death::Death;
 use crate::sys::signal::Signal;
+pub use crate::sys::wait::Usage;
 use std::ffi::OsString;
 use std::fmt;
 use std::path::PathBuf;
@@ -107,20 +108,6 @@ pub struct Stop {
     pub sender_pid: i32,
     pub sender_uid: u32,
     pub at_unix_ms: u64,
-}
-
-/// getrusage(2) of the dead, from wait4(2).
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct Usage {
-    pub user_us: u64,
-    pub system_us: u64,
-    pub max_rss_kib: u64,
-    pub major_faults: u64,
-    pub minor_faults: u64,
-    pub blocks_in: u64,
-    pub blocks_out: u64,
-    pub voluntary_switches: u64,
-    pub involuntary_switches: u64,
 }
 
 /// Files of /proc/PID that a zombie still has, as the kernel wrote them; empty where /proc is missing.

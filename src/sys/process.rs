@@ -1,0 +1,219 @@
+//! Processes: who we are, forking a worker, signalling, and the traits that prctl(2) sets.
+
+use super::signal::{Set, Signal};
+use super::signalfd::Arrival;
+use super::{check, signal};
+use std::ffi::CStr;
+use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+
+/// getpid(2).
+pub fn own_pid() -> i32 {
+    // SAFETY: takes nothing, cannot fail.
+    unsafe { libc::getpid() }
+}
+
+/// getpgrp(2).
+pub fn own_group() -> i32 {
+    // SAFETY: takes nothing, cannot fail.
+    unsafe { libc::getpgrp() }
+}
+
+/// Whether we lead our session: then nobody could continue us if we stopped. See setsid(2).
+pub fn is_session_leader() -> bool {
+    // SAFETY: takes a number, returns a number.
+    unsafe { libc::getsid(0) == libc::getpid() }
+}
+
+/// The group that our parent is in; `None` when the parent is outside of our PID namespace.
+pub fn parent_group_in_our_session() -> Option<i32> {
+    // SAFETY: numbers in, numbers out.
+    let (parent, own_session) = unsafe { (libc::getppid(), libc::getsid(0)) };
+    if parent == 0 {
+        return None;
+    }
+    // SAFETY: as above; both fail with ESRCH for a pid that is gone.
+    let (session, group) = unsafe { (libc::getsid(parent), libc::getpgid(parent)) };
+    (session == own_session && group > 0).then_some(group)
+}
+
+/// geteuid(2).
+pub fn effective_uid() -> u32 {
+    // SAFETY: takes nothing, cannot fail.
+    unsafe { libc::geteuid() }
+}
+
+/// Puts a child into a process group of its own: setpgid(2). Done by the parent too, so that the group exists whoever
+/// of the two runs first; EACCES (the child has already executed) is then no failure.
+pub fn make_group(pid: i32) {
+    // SAFETY: numbers only.
+    unsafe { libc::setpgid(pid, pid) };
+}
+
+/// A pidfd names the process itself, not its number: pidfd_open(2), Linux 5.3. `None` where the kernel or a seccomp
+/// filter refuses; then the number must do, which is safe as long as we have not reaped it.
+pub fn pidfd(pid: i32) -> Option<OwnedFd> {
+    // SAFETY: numbers only.
+    let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) };
+    let fd = i32::try_from(fd).ok().filter(|fd| *fd >= 0)?;
+    // SAFETY: the number was just made by the kernel (always close-on-exec) and belongs to nobody else.
+    Some(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// Sends what arrived on to a process that we have not reaped: with its payload and its sender if it was queued
+/// (rt_sigqueueinfo(2)), else as kill(2). By pidfd where there is one (pidfd_send_signal(2)).
+pub fn pass_on(pid: i32, pidfd: Option<BorrowedFd<'_>>, signal: Signal, arrival: &Arrival) -> io::Result<()> {
+    if arrival.code == libc::SI_QUEUE {
+        let info = siginfo(signal, arrival);
+        if let Some(pidfd) = pidfd {
+            // SAFETY: `info` is a whole siginfo_t that outlives the call.
+            let sent = unsafe {
+                libc::syscall(libc::SYS_pidfd_send_signal, pidfd.as_raw_fd(), signal.number(), &raw const info, 0)
+            };
+            if sent == 0 {
+                return Ok(());
+            }
+        }
+        // SAFETY: as above.
+        let sent = unsafe { libc::syscall(libc::SYS_rt_sigqueueinfo, pid, signal.number(), &raw const info) };
+        if sent == 0 {
+            return Ok(());
+        }
+    } else if let Some(pidfd) = pidfd {
+        let no_info: *const libc::siginfo_t = std::ptr::null();
+        // SAFETY: a null siginfo is documented to act as kill(2).
+        let sent =
+            unsafe { libc::syscall(libc::SYS_pidfd_send_signal, pidfd.as_raw_fd(), signal.number(), no_info, 0) };
+        if sent == 0 {
+            return Ok(());
+        }
+    }
+    kill(pid, signal)
+}
+
+/// The siginfo_t of sigqueue(3) with the sender and the value of what arrived. Layout: `_sifields._rt` of
+/// asm-generic/siginfo.h, which libc's type hides.
+fn siginfo(signal: Signal, arrival: &Arrival) -> libc::siginfo_t {
+    #[repr(C)]
+    struct Queued {
+        signo: i32,
+        errno: i32,
+        code: i32,
+        #[cfg(target_pointer_width = "64")]
+        padding: i32,
+        pid: i32,
+        uid: u32,
+        value: usize,
+    }
+    const { assert!(size_of::<Queued>() <= size_of::<libc::siginfo_t>()) };
+    // SAFETY: an all-zero siginfo_t is valid.
+    let mut info: libc::siginfo_t = unsafe { std::mem::zeroed() };
+    let queued = Queued {
+        signo: signal.number(),
+        errno: 0,
+        code: arrival.code,
+        #[cfg(target_pointer_width = "64")]
+        padding: 0,
+        pid: arrival.sender_pid,
+        uid: arrival.sender_uid,
+        value: arrival.value as usize,
+    };
+    // SAFETY: the kernel's layout for si_code SI_QUEUE is that of `Queued`, which is no larger than siginfo_t.
+    unsafe { (&raw mut info).cast::<Queued>().write(queued) };
+    info
+}
+
+/// kill(2) of one process.
+pub fn kill(pid: i32, signal: Signal) -> io::Result<()> {
+    // SAFETY: numbers only.
+    check(unsafe { libc::kill(pid, signal.number()) }).map(drop)
+}
+
+/// kill(2) of a process group.
+pub fn kill_group(group: i32, signal: Signal) -> io::Result<()> {
+    // SAFETY: numbers only.
+    check(unsafe { libc::kill(-group, signal.number()) }).map(drop)
+}
+
+/// kill(2) of every process we may signal but ourselves; for PID 1, whose kill(-1) ends at the PID namespace.
+pub fn kill_all(signal: Signal) {
+    // SAFETY: numbers only.
+    unsafe { libc::kill(-1, signal.number()) };
+}
+
+/// Stops ourselves until somebody continues us. SIGSTOP cannot be blocked, only PID 1 is immune.
+pub fn stop_self() {
+    // SAFETY: numbers only.
+    unsafe { libc::kill(libc::getpid(), libc::SIGSTOP) };
+}
+
+/// Orphaned descendants become our children: PR_SET_CHILD_SUBREAPER, Linux 3.4.
+pub fn become_subreaper() -> io::Result<()> {
+    prctl(libc::PR_SET_CHILD_SUBREAPER, 1)
+}
+
+/// Whether somebody made us one already: PR_GET_CHILD_SUBREAPER.
+pub fn is_subreaper() -> bool {
+    let mut flag: libc::c_int = 0;
+    // SAFETY: the option writes one int through the pointer, which is live.
+    unsafe { libc::prctl(libc::PR_GET_CHILD_SUBREAPER, &raw mut flag, 0, 0, 0) == 0 && flag != 0 }
+}
+
+/// The signal we are sent when our parent dies: PR_SET_PDEATHSIG.
+pub fn on_parent_death(signal: Signal) -> io::Result<()> {
+    prctl(libc::PR_SET_PDEATHSIG, signal.number() as libc::c_ulong)
+}
+
+fn prctl(option: libc::c_int, value: libc::c_ulong) -> io::Result<()> {
+    // SAFETY: these options take numbers only.
+    check(unsafe { libc::prctl(option, value, 0, 0, 0) }).map(drop)
+}
+
+/// Forks a worker: it runs `work` in a copy of this process and ends with what that returns; it never comes back here.
+///
+/// In the worker all signals have their default action and none is blocked, it is killed if we die, and it is called
+/// `name` in ps(1) (at most 15 bytes). TERM is ignored: the drain of a container must not take the report with it.
+pub fn fork_worker(name: &CStr, work: impl FnOnce() -> u8) -> io::Result<i32> {
+    let parent = own_pid();
+    // SAFETY: the process has one thread, so the child may do all that the parent may.
+    match check(unsafe { libc::fork() })? {
+        0 => {
+            let _ = on_parent_death(Signal::KILL);
+            // SAFETY: numbers and a C string that outlives the call. A parent that died before the prctl is noticed by
+            // the pid; in a worker of PID 1 the kernel has then killed us already.
+            unsafe {
+                if libc::getppid() != parent && parent != 1 {
+                    libc::_exit(1);
+                }
+                libc::prctl(libc::PR_SET_NAME, name.as_ptr(), 0, 0, 0);
+                libc::signal(libc::SIGTERM, libc::SIG_IGN);
+                libc::signal(libc::SIGPIPE, libc::SIG_IGN);
+            }
+            signal::set_mask(Set::EMPTY);
+            exit(work())
+        }
+        pid => Ok(pid),
+    }
+}
+
+/// _exit(2): no destructors, no buffers, nothing that could go wrong on the way out.
+pub fn exit(status: u8) -> ! {
+    // SAFETY: takes a number and does not return.
+    unsafe { libc::_exit(i32::from(status)) }
+}
+
+/// RLIMIT_CORE 0, so that a death we only repeat does not write a core of us beside the program's.
+pub fn forbid_core() {
+    let none = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: `none` is live for the call.
+    unsafe { libc::setrlimit(libc::RLIMIT_CORE, &none) };
+}
+
+/// Gives unused heap back to the kernel, once everything that start-up needed is freed: malloc_trim(3).
+pub fn trim_heap() {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: takes a number; any thread may call it.
+    unsafe {
+        libc::malloc_trim(0);
+    }
+}

@@ -1,0 +1,191 @@
+//! From fork to exec: the child is given exactly what our caller gave us, and tells through a pipe if exec failed.
+//!
+//! Between fork and exec the child makes system calls only; everything that needs memory is made ready before. See
+//! fork(2), execve(2).
+
+use super::signal::{Set, set_mask};
+use super::{check, fd, process, tty};
+use std::ffi::{CStr, CString, OsStr, OsString};
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::{Path, PathBuf};
+
+/// Where the child goes in the tree of sessions and process groups.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Place {
+    OwnGroup,
+    OwnSession,
+    Inherited,
+}
+
+/// A program ready to be executed.
+#[derive(Debug)]
+pub struct Program {
+    /// What to try in this order, as execvp(3) does: the command itself if it has a slash, else one path for each entry of PATH.
+    candidates: Vec<CString>,
+    argv: Vec<CString>,
+}
+
+/// PATH when there is none: what execvp(3) of glibc falls back to.
+const DEFAULT_PATH: &str = "/bin:/usr/bin";
+/// Runs scripts without a `#!` line, as execvp(3) does on ENOEXEC.
+const SHELL: &CStr = c"/bin/sh";
+
+impl Program {
+    /// `command` is the program and its arguments. A NUL byte in one of them cannot come from a real command line; what
+    /// follows it is dropped.
+    pub fn new(command: &[OsString], path: Option<OsString>) -> Program {
+        let argv: Vec<CString> = command.iter().map(|arg| c_string(arg)).collect();
+        let name = command.first().cloned().unwrap_or_default();
+        let candidates = if name.as_bytes().contains(&b'/') || name.is_empty() {
+            vec![c_string(&name)]
+        } else {
+            let path = path.unwrap_or_else(|| DEFAULT_PATH.into());
+            let join = |dir: &[u8]| {
+                // An empty entry means the current directory.
+                let dir = if dir.is_empty() { b"." } else { dir };
+                c_string(Path::new(OsStr::from_bytes(dir)).join(&name).as_os_str())
+            };
+            path.as_bytes().split(|byte| *byte == b':').map(join).collect()
+        };
+        Program { candidates, argv }
+    }
+
+    /// The first candidate that exists as a regular executable file: what exec will most likely run.
+    pub fn likely_file(&self) -> Option<PathBuf> {
+        let runnable = |path: &&CString| {
+            // SAFETY: a C string that outlives the call.
+            unsafe { libc::access(path.as_ptr(), libc::X_OK) == 0 }
+        };
+        self.candidates.iter().find(runnable).map(|path| PathBuf::from(OsString::from_vec(path.as_bytes().to_vec())))
+    }
+}
+
+fn c_string(text: &OsStr) -> CString {
+    let bytes = text.as_bytes();
+    let end = bytes.iter().position(|byte| *byte == 0).unwrap_or(bytes.len());
+    CString::new(&bytes[..end]).unwrap_or_default()
+}
+
+/// Everything else that the child differs in from us.
+pub struct Setting<'a> {
+    pub place: Place,
+    /// Put the child into the foreground of this terminal; with [`Place::OwnSession`], make it the controlling one.
+    pub terminal: Option<&'a tty::Terminal>,
+    /// Becomes the child's stderr, and its stdout too if `both_streams`.
+    pub stderr: Option<BorrowedFd<'a>>,
+    pub both_streams: bool,
+    /// The signal mask our caller gave us.
+    pub mask: Set,
+}
+
+/// A child between fork and exec.
+#[derive(Debug)]
+pub struct Spawned {
+    pub pid: i32,
+    /// Reads as end of file when exec has happened, else as an [`ExecError`].
+    pub verdict: OwnedFd,
+}
+
+/// Why exec failed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct ExecError {
+    pub errno: i32,
+}
+
+impl ExecError {
+    /// What the verdict pipe said; `None` when exec has happened or the child died on the way.
+    pub fn from_verdict(bytes: &[u8]) -> Option<ExecError> {
+        bytes.try_into().ok().map(|bytes| ExecError { errno: i32::from_ne_bytes(bytes) })
+    }
+
+    /// Not found, rather than found and not executable.
+    pub fn is_not_found(self) -> bool {
+        matches!(self.errno, libc::ENOENT | libc::ENOTDIR)
+    }
+}
+
+/// Forks and lets the child execute the program. All signals must be blocked.
+pub fn spawn(program: &Program, setting: &Setting<'_>) -> io::Result<Spawned> {
+    let (verdict, report) = fd::pipe(true)?;
+    let mut argv: Vec<*const libc::c_char> = program.argv.iter().map(|arg| arg.as_ptr()).collect();
+    argv.push(std::ptr::null());
+    // For a script without `#!`: sh, the file, the arguments.
+    let mut script_argv = vec![SHELL.as_ptr(), std::ptr::null()];
+    script_argv.extend_from_slice(&argv[1..]);
+    // SAFETY: this process has one thread, and the child below makes only async-signal-safe calls.
+    let pid = check(unsafe { libc::fork() })?;
+    if pid == 0 {
+        become_child(setting);
+        let errno = execute(program, &argv, &mut script_argv);
+        let _ = fd::write(report.as_fd(), &errno.to_ne_bytes());
+        process::exit(127);
+    }
+    match setting.place {
+        Place::OwnGroup => process::make_group(pid),
+        Place::OwnSession | Place::Inherited => {}
+    }
+    Ok(Spawned { pid, verdict })
+}
+
+/// In the child. Failures are left alone: the program can run in the wrong group, it cannot run without us trying.
+fn become_child(setting: &Setting<'_>) {
+    let own = process::own_pid();
+    match setting.place {
+        Place::OwnGroup => {
+            process::make_group(0);
+            if let Some(terminal) = setting.terminal {
+                let _ = terminal.give_to(own);
+            }
+        }
+        Place::OwnSession => {
+            // SAFETY: numbers only; TIOCSCTTY with 0 does not steal the terminal from another session.
+            unsafe {
+                libc::setsid();
+                if let Some(terminal) = setting.terminal {
+                    libc::ioctl(terminal.as_fd().as_raw_fd(), libc::TIOCSCTTY, 0);
+                }
+            }
+        }
+        Place::Inherited => {}
+    }
+    if let Some(stderr) = setting.stderr {
+        // SAFETY: numbers only; the copies are not close-on-exec.
+        unsafe {
+            libc::dup2(stderr.as_raw_fd(), 2);
+            if setting.both_streams {
+                libc::dup2(stderr.as_raw_fd(), 1);
+            }
+        }
+    }
+    set_mask(setting.mask);
+}
+
+/// execvp(3) without memory: returns the errno that tells most, EACCES before ENOENT.
+fn execute(program: &Program, argv: &[*const libc::c_char], script_argv: &mut [*const libc::c_char]) -> i32 {
+    let mut verdict = libc::ENOENT;
+    for candidate in &program.candidates {
+        let errno = exec(candidate, argv);
+        match errno {
+            libc::ENOEXEC => {
+                script_argv[1] = candidate.as_ptr();
+                return exec(SHELL, script_argv);
+            }
+            libc::EACCES => verdict = errno,
+            libc::ENOENT | libc::ENOTDIR | libc::ESTALE | libc::ENODEV | libc::ETIMEDOUT => {}
+            _ => return errno,
+        }
+    }
+    verdict
+}
+
+fn exec(file: &CStr, argv: &[*const libc::c_char]) -> i32 {
+    unsafe extern "C" {
+        static environ: *const *const libc::c_char;
+    }
+    // SAFETY: `file` and every pointer of `argv` are C strings that live as long as this process image, `argv` ends
+    // with a null pointer, and `environ` is the caller's environment, which nothing here changes.
+    unsafe { libc::execve(file.as_ptr(), argv.as_ptr(), environ) };
+    io::Error::last_os_error().raw_os_error().unwrap_or(libc::ENOEXEC)
+}

@@ -1,0 +1,101 @@
+//! Reaping: look at what a child became, then take it off the process table. See waitid(2), wait4(2).
+
+use std::io;
+
+/// getrusage(2) of the dead, from wait4(2).
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Usage {
+    pub user_us: u64,
+    pub system_us: u64,
+    pub max_rss_kib: u64,
+    pub major_faults: u64,
+    pub minor_faults: u64,
+    pub blocks_in: u64,
+    pub blocks_out: u64,
+    pub voluntary_switches: u64,
+    pub involuntary_switches: u64,
+}
+
+/// What became of a child, while it is still there.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Change {
+    pub pid: i32,
+    pub what: What,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum What {
+    /// A zombie: its /proc entry and its pid stay until it is reaped.
+    Ended,
+    /// Job control stopped it by this signal number.
+    Stopped(i32),
+}
+
+/// The state of our children.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Peek {
+    Changed(Change),
+    /// There are children; none has changed.
+    Quiet,
+    /// There is no child at all: ECHILD.
+    Childless,
+}
+
+/// Looks at the next changed child without reaping it (WNOWAIT) and without blocking.
+///
+/// A stop is consumed at once, so that it is told once; a zombie is left for [`reap`].
+pub fn peek() -> Peek {
+    match wait_id(libc::WEXITED | libc::WSTOPPED | libc::WNOHANG | libc::WNOWAIT) {
+        Ok(Some((pid, libc::CLD_STOPPED | libc::CLD_TRAPPED, status))) => {
+            // SAFETY: as in `wait_id`; a null siginfo is allowed by the kernel and by Linux's manual page.
+            unsafe {
+                libc::waitid(
+                    libc::P_PID,
+                    pid as libc::id_t,
+                    std::ptr::null_mut(),
+                    libc::WSTOPPED | libc::WNOHANG,
+                );
+            }
+            Peek::Changed(Change { pid, what: What::Stopped(status) })
+        }
+        Ok(Some((pid, ..))) => Peek::Changed(Change { pid, what: What::Ended }),
+        Ok(None) => Peek::Quiet,
+        Err(error) if error.raw_os_error() == Some(libc::ECHILD) => Peek::Childless,
+        Err(_) => Peek::Quiet,
+    }
+}
+
+fn wait_id(options: libc::c_int) -> io::Result<Option<(i32, i32, i32)>> {
+    // SAFETY: an all-zero siginfo_t is valid, and waitid leaves it so when nothing has changed.
+    let mut info: libc::siginfo_t = unsafe { std::mem::zeroed() };
+    // SAFETY: `info` is live for the call.
+    super::check(unsafe { libc::waitid(libc::P_ALL, 0, &mut info, options) })?;
+    // SAFETY: the kernel filled the SIGCHLD fields, or left them zero.
+    let (pid, status) = unsafe { (info.si_pid(), info.si_status()) };
+    Ok((pid != 0).then_some((pid, info.si_code, status)))
+}
+
+/// Reaps one zombie: its wait status word and what it used. `None` when it was no zombie of ours.
+pub fn reap(pid: i32) -> Option<(i32, Usage)> {
+    let mut status = 0;
+    // SAFETY: an all-zero rusage is valid.
+    let mut usage: libc::rusage = unsafe { std::mem::zeroed() };
+    // SAFETY: both out-parameters are live for the call.
+    let reaped = unsafe { libc::wait4(pid, &mut status, libc::WNOHANG, &mut usage) };
+    if reaped != pid {
+        return None;
+    }
+    let micros = |time: libc::timeval| (time.tv_sec as u64).saturating_mul(1_000_000) + time.tv_usec as u64;
+    let usage = Usage {
+        user_us: micros(usage.ru_utime),
+        system_us: micros(usage.ru_stime),
+        max_rss_kib: usage.ru_maxrss as u64,
+        major_faults: usage.ru_majflt as u64,
+        minor_faults: usage.ru_minflt as u64,
+        blocks_in: usage.ru_inblock as u64,
+        blocks_out: usage.ru_oublock as u64,
+        voluntary_switches: usage.ru_nvcsw as u64,
+        involuntary_switches: usage.ru_nivcsw as u64,
+    };
+    Some((status, usage))
+}
