@@ -6,6 +6,8 @@ use std::time::Duration;
 
 /// From the forwarded stop signal to SIGKILL: two seconds less than the ten that Docker gives before it kills us.
 pub const STOP_GRACE: Duration = Duration::from_secs(8);
+/// Stop signals closer together than this are one wish: timeout(1) signals a process and then its group.
+pub const SAME_WISH: Duration = Duration::from_millis(100);
 /// The longest stay between a death that is reported and our exit. DESIGN: a crash may cost seconds, never a restart.
 pub const REPORT_WAIT: Duration = Duration::from_secs(5);
 /// For descendants that are left when the main program has ended: TERM, this long, KILL.
@@ -22,6 +24,8 @@ pub const STDERR_TAIL_MAX_BYTES: usize = 1024 * 1024;
 pub const REAP_BATCH: usize = 256;
 /// An examiner that takes longer is killed; the minimal entry it made first stands.
 pub const EXAMINE_DEADLINE: Duration = Duration::from_secs(10);
+/// A good end stays this long at most for its release-health record to be written to the disk.
+pub const SESSION_WAIT: Duration = Duration::from_secs(1);
 /// How often init starts an examiner anew for the same case when it died before anything was on disk.
 pub const EXAMINE_ATTEMPTS: u32 = 3;
 

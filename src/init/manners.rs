@@ -34,17 +34,33 @@ pub enum Placement {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Moment {
     /// Before anything is started; `reaping` is false when orphans will not come to us.
-    Starting { reaping: bool },
+    Starting {
+        reaping: bool,
+    },
     /// The controlling terminal was given up for the child's new session.
-    DetachedTerminal { was_session_leader: bool },
-    Spawned { pid: i32 },
+    DetachedTerminal {
+        was_session_leader: bool,
+    },
+    Spawned {
+        pid: i32,
+    },
     SessionMade,
-    Received { signal: Signal },
-    Forwarded { signal: Signal },
+    Received {
+        signal: Signal,
+    },
+    Forwarded {
+        signal: Signal,
+    },
     /// Any child of ours was reaped.
-    Reaped { pid: i32, death: Death, main: bool },
+    Reaped {
+        pid: i32,
+        death: Death,
+        main: bool,
+    },
     /// The main program has ended and init ends with it.
-    Ending { status: u8 },
+    Ending {
+        status: u8,
+    },
 }
 
 impl Default for Manners {

@@ -5,6 +5,8 @@
 
 #![forbid(unsafe_code)]
 
+pub mod scrub;
+
 use crate::case::Reason;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;

@@ -71,4 +71,3 @@ pub fn is_writable(fd: BorrowedFd<'_>) -> bool {
     let slot = waiting.add(fd, Want::Writable);
     waiting.wait(Some(Duration::ZERO)).has(Some(slot))
 }
-

@@ -5,7 +5,7 @@ use super::signalfd::Arrival;
 use super::{check, signal};
 use std::ffi::CStr;
 use std::io;
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
 /// getpid(2).
 pub fn own_pid() -> i32 {
@@ -129,6 +129,14 @@ pub fn kill(pid: i32, signal: Signal) -> io::Result<()> {
     check(unsafe { libc::kill(pid, signal.number()) }).map(drop)
 }
 
+/// pidfd_send_signal(2): reaches the process that the pidfd names, or nobody.
+pub fn kill_by_pidfd(pidfd: &OwnedFd, signal: Signal) -> io::Result<()> {
+    let no_info: *const libc::siginfo_t = std::ptr::null();
+    // SAFETY: a null siginfo is documented to act as kill(2).
+    let sent = unsafe { libc::syscall(libc::SYS_pidfd_send_signal, pidfd.as_raw_fd(), signal.number(), no_info, 0) };
+    check(sent as libc::c_int).map(drop)
+}
+
 /// kill(2) of a process group.
 pub fn kill_group(group: i32, signal: Signal) -> io::Result<()> {
     // SAFETY: numbers only.
@@ -172,8 +180,9 @@ fn prctl(option: libc::c_int, value: libc::c_ulong) -> io::Result<()> {
 /// Forks a worker: it runs `work` in a copy of this process and ends with what that returns; it never comes back here.
 ///
 /// In the worker all signals have their default action and none is blocked, it is killed if we die, and it is called
-/// `name` in ps(1) (at most 15 bytes). TERM is ignored: the drain of a container must not take the report with it.
-pub fn fork_worker(name: &CStr, work: impl FnOnce() -> u8) -> io::Result<i32> {
+/// `name` in ps(1) (at most 15 bytes). TERM is ignored: the drain of a container must not take the report with it. Of our
+/// fds it has only `keep` and the standard streams.
+pub fn fork_worker(name: &CStr, keep: &[RawFd], work: impl FnOnce() -> u8) -> io::Result<i32> {
     let parent = own_pid();
     // SAFETY: the process has one thread, so the child may do all that the parent may.
     match check(unsafe { libc::fork() })? {
@@ -189,6 +198,7 @@ pub fn fork_worker(name: &CStr, work: impl FnOnce() -> u8) -> io::Result<i32> {
                 libc::signal(libc::SIGTERM, libc::SIG_IGN);
                 libc::signal(libc::SIGPIPE, libc::SIG_IGN);
             }
+            close_all_but(keep);
             signal::set_mask(Set::EMPTY);
             exit(work())
         }
@@ -196,10 +206,43 @@ pub fn fork_worker(name: &CStr, work: impl FnOnce() -> u8) -> io::Result<i32> {
     }
 }
 
+/// Closes every fd above 2 that is not in `keep`: close_range(2), Linux 5.9; where it is refused one by one, as far as
+/// any fd of ours can be.
+fn close_all_but(keep: &[RawFd]) {
+    const HIGHEST: RawFd = 1024;
+    let mut keep: Vec<RawFd> = keep.iter().copied().filter(|fd| *fd > 2).collect();
+    keep.sort_unstable();
+    let mut from: RawFd = 3;
+    for next in keep.into_iter().map(Some).chain([None]) {
+        let last = next.map_or(u32::MAX, |fd| (fd - 1) as u32);
+        if from as u32 <= last {
+            // SAFETY: numbers only. This is the worker's own copy of the table: nothing in it runs a destructor of these
+            // fds, since a worker ends by _exit(2).
+            let closed = unsafe { libc::syscall(libc::SYS_close_range, from, last, 0) };
+            if closed != 0 {
+                for fd in from..=last.min(HIGHEST as u32) as RawFd {
+                    // SAFETY: as above.
+                    unsafe { libc::close(fd) };
+                }
+            }
+        }
+        from = next.map_or(from, |fd| fd + 1);
+    }
+}
+
 /// _exit(2): no destructors, no buffers, nothing that could go wrong on the way out.
 pub fn exit(status: u8) -> ! {
     // SAFETY: takes a number and does not return.
     unsafe { libc::_exit(i32::from(status)) }
+}
+
+/// Ends us by the signal's default action, so that our parent sees WIFSIGNALED; returns if the signal's default is no
+/// end, or the kernel shields us.
+pub fn die_by(signal: Signal) {
+    signal::set_default(signal);
+    signal::set_mask(Set::EMPTY);
+    let _ = signal_hook::low_level::emulate_default_handler(signal.number());
+    let _ = kill(own_pid(), signal);
 }
 
 /// RLIMIT_CORE 0, so that a death we only repeat does not write a core of us beside the program's.

@@ -96,7 +96,7 @@ impl Signal {
             _ => return None,
         };
         let offset = if rest.is_empty() { 0 } else { rest.strip_prefix('+').unwrap_or(rest).parse::<i32>().ok()? };
-        Signal::new(base + offset).filter(|s| s.is_real_time())
+        Signal::new(base.checked_add(offset)?).filter(|signal| signal.0 >= RTMIN)
     }
 
     /// `SIGSEGV`, `SIGRTMIN+2`; for the two that glibc hides, `SIG32` and `SIG33`.

@@ -49,12 +49,7 @@ pub fn peek() -> Peek {
         Ok(Some((pid, libc::CLD_STOPPED | libc::CLD_TRAPPED, status))) => {
             // SAFETY: as in `wait_id`; a null siginfo is allowed by the kernel and by Linux's manual page.
             unsafe {
-                libc::waitid(
-                    libc::P_PID,
-                    pid as libc::id_t,
-                    std::ptr::null_mut(),
-                    libc::WSTOPPED | libc::WNOHANG,
-                );
+                libc::waitid(libc::P_PID, pid as libc::id_t, std::ptr::null_mut(), libc::WSTOPPED | libc::WNOHANG);
             }
             Peek::Changed(Change { pid, what: What::Stopped(status) })
         }

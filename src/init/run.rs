@@ -1,0 +1,615 @@
+//! The loop: wait for the next event, let the pure parts decide, do what they say. From here on init may not fail.
+
+#![forbid(unsafe_code)]
+
+use super::component::{self, State};
+use super::forward::{self, Verdict};
+use super::manners::{Moment, Placement};
+use super::phase::{self, Phase, Situation};
+use super::setup::{self, Caller};
+use super::stderr::Stderr;
+use super::terminal::{self, Follow, Foreground};
+use super::verdict;
+use super::workers::{Ended, Outcome, Roles, Workers};
+use super::{Launch, left};
+use crate::case::{Case, Reason, Run, Stop, Subject, Zombie};
+use crate::config::Settings;
+use crate::consent::{Channel, Consent};
+use crate::death::{self, Death};
+use crate::evidence::oom;
+use crate::limits;
+use crate::say::Level;
+use crate::spool::marker::{self, RunMarker};
+use crate::spool::place;
+use crate::sys::poll::{Waiting, Want};
+use crate::sys::signal::{Set, Signal};
+use crate::sys::signalfd::{Arrival, SignalFd};
+use crate::sys::spawn::ExecError;
+use crate::sys::wait::{self, Peek, What};
+use crate::sys::{clock, fd, process};
+use std::ffi::CString;
+use std::os::fd::{AsFd, OwnedFd};
+use std::time::Duration;
+
+/// Signals that may wait for exec; more than that is a flood.
+const HELD: usize = 256;
+/// Files of a zombie's /proc entry, each at most this long.
+const ZOMBIE_FILE_BYTES: usize = 4096;
+
+/// The one component of `obit run`.
+struct Child {
+    pid: i32,
+    pidfd: Option<OwnedFd>,
+    /// Open until exec is confirmed.
+    verdict: Option<OwnedFd>,
+    exec_error: Option<ExecError>,
+    state: State,
+    held: Vec<Arrival>,
+    started: Duration,
+    death: Option<Death>,
+    /// The grace was over and we sent SIGKILL.
+    killed_by_us: bool,
+    /// The last signal passed on that asks for an end without a core.
+    passed_on: Option<Signal>,
+    stop_passed_on: Option<Signal>,
+    run: Run,
+}
+
+struct Init {
+    launch: Launch,
+    own_pid: i32,
+    signals: SignalFd,
+    stderr: Stderr,
+    tail_gap: Option<String>,
+    foreground: Option<Foreground>,
+    gave_up_terminal: bool,
+    child: Child,
+    workers: Workers,
+    marker: Option<RunMarker>,
+    /// The marker may go: what it stands for is on disk, or there was nothing to tell.
+    marker_settled: bool,
+    oom: Option<oom::Counter>,
+    oom_before: Option<Vec<u8>>,
+    stop: Option<Stop>,
+    stop_deadline: Option<Duration>,
+    phase: Phase,
+    anyone_left: bool,
+    reporting_until: Option<Duration>,
+    flushing_until: Option<Duration>,
+}
+
+/// Runs the program until it and all it left behind are gone; returns what init ends with.
+pub fn run(launch: Launch, caller: Caller, roles: Roles) -> u8 {
+    crate::say::configure(launch.settings.log_json, launch.settings.verbose);
+    match Init::start(launch, caller, roles) {
+        Ok(mut init) => init.live(),
+        Err(sentence) => {
+            crate::say::say(Level::Error, &sentence);
+            death::OWN_FAILURE
+        }
+    }
+}
+
+impl Init {
+    fn start(launch: Launch, caller: Caller, roles: Roles) -> Result<Init, String> {
+        let settings = &launch.settings;
+        let own_pid = process::own_pid();
+        let signals = SignalFd::new(Set::FULL)
+            .map_err(|error| format!("cannot receive signals (signalfd: {error}); nothing was started"))?;
+        if launch.manners.subreaper {
+            let _ = process::become_subreaper();
+        }
+        if let Some(signal) = settings.parent_death_signal {
+            let _ = process::on_parent_death(signal);
+        }
+        let (mut stderr, child_end, tail_gap) = Stderr::new(settings.stderr_tail_bytes, caller.closed_stdio);
+        for warning in &launch.warnings {
+            stderr.say(Level::Warning, warning);
+        }
+        let narrate = launch.manners.narrator;
+        if let Some(line) =
+            narrate.and_then(|narrate| narrate(Moment::Starting { reaping: own_pid == 1 || process::is_subreaper() }))
+        {
+            stderr.write_line(&line);
+        }
+        let oom = oom::counter();
+        let oom_before = oom.as_ref().and_then(|counter| fd::reread(&counter.file, oom::COUNTER_BYTES));
+        let started = setup::start(&launch.command, settings, &launch.manners, caller, child_end).map_err(|error| {
+            format!("cannot start {}: no process can be made (fork: {error})", launch.command[0].to_string_lossy())
+        })?;
+        let now = clock::monotonic();
+        let place = place::resolve(settings);
+        for refused in &place.refused {
+            stderr.say(Level::Warning, refused);
+        }
+        let marker = place.dir.as_deref().and_then(|dir| RunMarker::create(dir, &started.run).ok());
+        let consent = Consent::from_environment(|name| std::env::var_os(name));
+        let may_send = settings.dsn.is_some() && consent.grant(Channel::Errors).is_ok();
+        let attention = place.dir.as_deref().is_some_and(|dir| marker::attention(dir, marker.as_ref()));
+        let pid = started.spawned.pid;
+        let mut init = Init {
+            own_pid,
+            signals,
+            stderr,
+            tail_gap,
+            foreground: started.foreground,
+            gave_up_terminal: started.gave_up_terminal.is_some(),
+            child: Child {
+                pid,
+                pidfd: process::pidfd(pid),
+                verdict: Some(started.spawned.verdict),
+                exec_error: None,
+                state: State::Starting,
+                held: Vec::new(),
+                started: now,
+                death: None,
+                killed_by_us: false,
+                passed_on: None,
+                stop_passed_on: None,
+                run: started.run,
+            },
+            workers: Workers::new(roles, place.dir.clone(), may_send),
+            marker,
+            marker_settled: false,
+            oom,
+            oom_before,
+            stop: None,
+            stop_deadline: None,
+            phase: Phase::Living,
+            anyone_left: true,
+            reporting_until: None,
+            flushing_until: None,
+            launch,
+        };
+        init.narrate(Moment::Spawned { pid });
+        if let Some(was_session_leader) = started.gave_up_terminal {
+            init.narrate(Moment::DetachedTerminal { was_session_leader });
+        }
+        if init.launch.manners.placement == Placement::OwnSession {
+            init.narrate(Moment::SessionMade);
+        }
+        if attention {
+            init.reporting_until = Some(now + init.launch.settings.report_wait);
+            init.workers.recover(&init.launch.settings, now);
+        }
+        process::trim_heap();
+        Ok(init)
+    }
+
+    fn live(&mut self) -> u8 {
+        loop {
+            let now = clock::monotonic();
+            self.tick(now);
+            let so = self.situation(now);
+            let (phase, effect) = self.phase.step(so);
+            self.phase = phase;
+            match effect {
+                phase::Effect::Leave => return self.leave(),
+                phase::Effect::TermRest => self.signal_rest(Signal::TERM),
+                phase::Effect::KillRest => self.signal_rest(Signal::KILL),
+                phase::Effect::Nothing => self.wait(so, now),
+            }
+        }
+    }
+
+    /// Sleeps until something happens or a moment comes, then takes in what happened.
+    fn wait(&mut self, so: Situation, now: Duration) {
+        let due = [self.child.state.due(), self.phase.due(so), self.workers.due()].into_iter().flatten().min();
+        let mut waiting = Waiting::default();
+        let signals = waiting.add(self.signals.as_fd(), Want::Readable);
+        let verdict = self.child.verdict.as_ref().map(|fd| waiting.add(fd.as_fd(), Want::Readable));
+        let stderr = self.stderr.wait_for(&mut waiting);
+        let ready = waiting.wait(due.map(|due| due.saturating_sub(now)));
+        let (signals, verdict, stderr) = (ready.has(Some(signals)), ready.has(verdict), ready.has(stderr));
+        if verdict {
+            self.read_verdict();
+        }
+        if signals {
+            for arrival in self.signals.read() {
+                self.arrived(arrival);
+            }
+        }
+        if stderr && self.stderr.pump() && self.flushing_until.is_some() {
+            self.flushing_until = Some(clock::monotonic() + limits::STDERR_FLUSH);
+        }
+    }
+
+    fn tick(&mut self, now: Duration) {
+        let (state, effect) = self.child.state.tick(now, &self.launch.settings);
+        self.child.state = state;
+        self.apply(effect);
+        self.workers.tick(&self.launch.settings, now);
+    }
+
+    fn situation(&mut self, now: Duration) -> Situation {
+        let ended = self.child.state == State::Ended;
+        if ended && self.flushing_until.is_some_and(|until| until != Duration::ZERO) && self.stderr.is_idle() {
+            self.flushing_until = Some(Duration::ZERO);
+        }
+        if self.reporting_until.is_some() && !self.workers.busy() {
+            self.reporting_until = None;
+        }
+        Situation {
+            now,
+            components_ended: ended,
+            anyone_left: self.anyone_left,
+            drain: self.launch.manners.drain,
+            stop_deadline: self.stop_deadline,
+            reporting_until: self.reporting_until,
+            flushing_until: self.flushing_until,
+        }
+    }
+
+    fn read_verdict(&mut self) {
+        let Some(pipe) = self.child.verdict.take() else { return };
+        let mut bytes = [0; 8];
+        let read = fd::read(pipe.as_fd(), &mut bytes).unwrap_or(0);
+        self.child.exec_error = ExecError::from_verdict(&bytes[..read]);
+        if self.child.state == State::Starting {
+            self.child.state = State::Running;
+        }
+        if self.child.exec_error.is_none() {
+            for arrival in std::mem::take(&mut self.child.held) {
+                self.arrived(arrival);
+            }
+        }
+    }
+
+    fn arrived(&mut self, arrival: Arrival) {
+        self.narrate(Moment::Received { signal: arrival.signal });
+        let here = forward::Circumstances {
+            own_pid: self.own_pid,
+            child_has_terminal: self.foreground.as_ref().is_some_and(Foreground::is_childs),
+            gave_up_terminal: self.gave_up_terminal,
+        };
+        let verdict = forward::decide(&arrival, &self.launch.settings, here);
+        if self.child.state == State::Starting && !matches!(verdict, Verdict::Reap | Verdict::Swallow) {
+            if self.child.held.len() < HELD {
+                self.child.held.push(arrival);
+            }
+            return;
+        }
+        match verdict {
+            Verdict::Reap => self.reap(),
+            Verdict::Swallow => {}
+            Verdict::PassOn(signal) => {
+                if signal == Signal::CONT
+                    && let Some(foreground) = &self.foreground
+                {
+                    foreground.hand_over_again();
+                }
+                self.pass_on(signal, &arrival);
+            }
+            Verdict::Stop(signal) => {
+                self.stop = Some(Stop {
+                    signal: arrival.signal,
+                    sender_pid: arrival.sender_pid,
+                    sender_uid: arrival.sender_uid,
+                    at_unix_ms: clock::unix_ms(),
+                });
+                let now = clock::monotonic();
+                if self.child.state == State::Ended {
+                    self.phase = self.phase.hurry(now);
+                    return;
+                }
+                let (state, effect) = self.child.state.stop(signal, now, &self.launch.settings);
+                self.child.state = state;
+                self.stop_deadline = state.due();
+                if let component::Effect::PassOn(signal) = effect {
+                    self.child.stop_passed_on = Some(signal);
+                    self.pass_on(signal, &arrival);
+                } else {
+                    self.apply(effect);
+                }
+            }
+        }
+    }
+
+    fn apply(&mut self, effect: component::Effect) {
+        match effect {
+            component::Effect::Nothing => {}
+            component::Effect::PassOn(signal) => {
+                self.child.stop_passed_on = Some(signal);
+                self.stop_deadline = self.child.state.due();
+                let plain = Arrival { signal, code: libc::SI_USER, sender_pid: self.own_pid, sender_uid: 0, value: 0 };
+                self.pass_on(signal, &plain);
+            }
+            component::Effect::Kill => self.kill_child(),
+        }
+    }
+
+    fn kill_child(&mut self) {
+        let pid = self.child.pid;
+        self.stderr.say(
+            Level::Warning,
+            &format!("{} (pid {pid}) did not end when asked; killing it", self.child.run.component),
+        );
+        let _ = match self.launch.settings.group {
+            true => process::kill_group(pid, Signal::KILL),
+            false => process::kill(pid, Signal::KILL),
+        };
+    }
+
+    fn pass_on(&mut self, signal: Signal, arrival: &Arrival) {
+        if self.child.state == State::Ended {
+            return;
+        }
+        let mut signal = signal;
+        let stops = matches!(signal, Signal::TSTP | Signal::TTIN | Signal::TTOU);
+        if stops && self.launch.manners.suspend_with_child {
+            signal = Signal::STOP;
+        }
+        let pid = self.child.pid;
+        let outcome = if self.launch.settings.group {
+            process::kill_group(pid, signal)
+        } else {
+            process::pass_on(pid, self.child.pidfd.as_ref().map(AsFd::as_fd), signal, arrival)
+        };
+        if outcome.is_ok() {
+            self.narrate(Moment::Forwarded { signal });
+            if !signal.dumps_core() {
+                self.child.passed_on = Some(signal);
+            }
+        }
+        if stops && self.launch.manners.suspend_with_child {
+            process::stop_self();
+        }
+    }
+
+    /// Reaps what has ended, a batch at most: SIGCHLD is told once however many died, and a signal must not wait for a
+    /// storm to pass.
+    fn reap(&mut self) {
+        for _ in 0..limits::REAP_BATCH {
+            match wait::peek() {
+                Peek::Childless => {
+                    self.anyone_left = false;
+                    return;
+                }
+                Peek::Quiet => {
+                    // Our workers are children too, but nobody that the drain waits for.
+                    let others = self.child.state != State::Ended || left::count(&self.workers.pids()) != Some(0);
+                    self.anyone_left = others;
+                    return;
+                }
+                Peek::Changed(change) => match change.what {
+                    What::Stopped(by) => self.child_stopped(change.pid, by),
+                    What::Ended => self.bury(change.pid),
+                },
+            }
+        }
+        // More may be waiting, and the kernel will not say so again.
+        let _ = process::kill(self.own_pid, Signal::CHLD);
+    }
+
+    fn child_stopped(&mut self, pid: i32, by: i32) {
+        if pid != self.child.pid {
+            return;
+        }
+        match terminal::on_child_stopped(Signal::new(by), self.foreground.is_some(), terminal::continuable()) {
+            Follow::StopToo => process::stop_self(),
+            Follow::Undo => {
+                let _ = process::kill_group(pid, Signal::CONT);
+            }
+            Follow::Leave => {}
+        }
+    }
+
+    /// Takes one zombie off the table: ours, a worker, or somebody else's orphan.
+    fn bury(&mut self, pid: i32) {
+        let main = pid == self.child.pid && self.child.state != State::Ended;
+        if main && self.child.verdict.is_some() {
+            self.read_verdict();
+        }
+        let worker = self.workers.pids().contains(&pid);
+        // What only a zombie's /proc entry can tell is read before it goes; an orphan's only if it may be a report.
+        let at = clock::unix_ms();
+        let zombie = if main { read_zombie(pid) } else { Zombie::default() };
+        let comm = (!main && !worker).then(|| read_comm(pid)).flatten();
+        let Some((status, usage)) = wait::reap(pid) else { return };
+        let Some(death) = Death::from_wait_status(status) else { return };
+        let now = clock::monotonic();
+        self.narrate(Moment::Reaped { pid, death, main });
+        if worker {
+            if let Some(ended) = self.workers.ended(pid, death, &self.launch.settings, now) {
+                self.worker_ended(ended);
+            }
+            return;
+        }
+        let oom_after = self.oom.as_ref().and_then(|counter| fd::reread(&counter.file, oom::COUNTER_BYTES));
+        let moved = oom::moved(self.oom_before.as_deref(), oom_after.as_deref());
+        let reason = if main {
+            self.main_ended(death, now);
+            match self.child.exec_error {
+                Some(_) => Some(Reason::SpawnFailed),
+                None => verdict::of_main(death, self.circumstances(moved)),
+            }
+        } else {
+            verdict::of_descendant(death, moved)
+        };
+        let Some(reason) = reason else {
+            if main {
+                self.marker_settled = true;
+                self.run_ended(Some(death), at, now);
+            }
+            return;
+        };
+        let mut case = Case {
+            event_id: setup::random_id(),
+            reason,
+            at_unix_ms: at,
+            run: self.child.run.clone(),
+            subject: if main { Subject::Main } else { Subject::Descendant { comm: comm.unwrap_or_default() } },
+            pid: Some(pid),
+            death: Some(death),
+            uptime_ms: main.then(|| (now - self.child.started).as_millis() as u64),
+            spawn_error: None,
+            usage: Some(usage),
+            zombie,
+            oom_before: self.oom_before.clone(),
+            oom_after: oom_after.clone(),
+            stop: self.stop,
+            stderr_tail: None,
+            gaps: self.tail_gap.iter().cloned().collect(),
+        };
+        if moved {
+            self.oom_before = oom_after;
+        }
+        // The last words are in the pipe by now; they belong to the report.
+        self.stderr.pump();
+        case.stderr_tail = self.stderr.tail();
+        if let Some(error) = self.child.exec_error.filter(|_| main) {
+            let sentence = setup::exec_failure(&self.launch.command[0], &self.child.run, error.errno);
+            self.stderr.say(Level::Error, &sentence);
+            case.death = None;
+            case.usage = None;
+            case.spawn_error = Some(sentence);
+        } else {
+            self.announce(&case, main);
+        }
+        if main && let Some(marker) = &self.marker {
+            marker.note_death(&case);
+        }
+        self.reporting_until = Some(now + self.launch.settings.report_wait);
+        self.workers.examine(case, main, &self.launch.settings, now);
+        if main {
+            self.run_ended(Some(death), at, now);
+        }
+    }
+
+    fn circumstances(&self, oom_counter_moved: bool) -> verdict::Circumstances<'_> {
+        verdict::Circumstances {
+            stop_passed_on: self.child.stop_passed_on,
+            passed_on: self.child.passed_on,
+            killed_by_us: self.child.killed_by_us,
+            has_terminal: self.foreground.is_some(),
+            oom_counter_moved,
+            expected_exit: &self.launch.settings.expected_exit,
+        }
+    }
+
+    fn main_ended(&mut self, death: Death, now: Duration) {
+        self.child.killed_by_us = self.child.state == State::Killed;
+        self.child.state = State::Ended;
+        self.child.death = Some(death);
+        self.child.pidfd = None;
+        self.flushing_until = Some(now + limits::STDERR_FLUSH);
+        if let Some(foreground) = &self.foreground {
+            foreground.take_back();
+        }
+        // A stop that was asked for and goes well does not wait for what earlier runs left.
+        if self.stop.is_some() {
+            self.reporting_until = None;
+        }
+    }
+
+    /// Release health wants to know how every run of a release ended, good ones too.
+    fn run_ended(&mut self, death: Option<Death>, at: u64, now: Duration) {
+        if self.workers.wants_sessions() && self.child.run.release.is_some() {
+            let run = self.child.run.clone();
+            self.workers.session(run, death, at, &self.launch.settings, now);
+            let until = now + limits::SESSION_WAIT;
+            self.reporting_until = Some(self.reporting_until.map_or(until, |other| other.max(until)));
+        }
+    }
+
+    fn announce(&mut self, case: &Case, main: bool) {
+        let Some(death) = case.death else { return };
+        let who = match &case.subject {
+            Subject::Main => case.run.component.clone(),
+            Subject::Descendant { comm } => format!("{comm}, left by {}", case.run.component),
+        };
+        let pid = case.pid.unwrap_or_default();
+        let after = case.uptime_ms.map(|ms| format!(" after {}", seconds(ms))).unwrap_or_default();
+        let why = match case.reason {
+            Reason::Oom => ": the kernel's OOM killer",
+            Reason::StopTimeout => ": it did not end within the grace",
+            _ => "",
+        };
+        let level = if main { Level::Error } else { Level::Warning };
+        self.stderr.say(level, &format!("{who} (pid {pid}) {death}{after}{why}; report {}", case.event_id));
+    }
+
+    fn worker_ended(&mut self, ended: Ended) {
+        if let Ended::Examined { about_main: true, outcome } = ended {
+            match outcome {
+                Outcome::Durable | Outcome::Counted => self.marker_settled = true,
+                Outcome::InMemory => {}
+                Outcome::Failed => self.stderr.say(
+                    Level::Error,
+                    "the report could not be written; the next start on this state directory tells of it",
+                ),
+            }
+        }
+        // A child of ours less: whoever is left may only be workers now.
+        self.reap_quietly();
+    }
+
+    fn reap_quietly(&mut self) {
+        if self.child.state == State::Ended {
+            self.anyone_left = left::count(&self.workers.pids()) != Some(0);
+        }
+    }
+
+    fn signal_rest(&mut self, signal: Signal) {
+        left::signal_all(signal, &self.workers.pids());
+    }
+
+    fn narrate(&mut self, moment: Moment) {
+        if let Some(line) = self.launch.manners.narrator.and_then(|narrate| narrate(moment)) {
+            self.stderr.write_line(&line);
+        }
+    }
+
+    fn leave(&mut self) -> u8 {
+        let settings: &Settings = &self.launch.settings;
+        let death = self.child.death.unwrap_or(Death::Exited(death::OWN_FAILURE));
+        let status = match self.child.exec_error {
+            Some(error) if error.is_not_found() && self.child.run.exe.is_none() => death::NOT_FOUND,
+            Some(_) => death::NOT_EXECUTABLE,
+            None => settings.map_exit[usize::from(death.exit_status())],
+        };
+        let re_raise = death.signal().filter(|_| settings.re_raise && self.own_pid != 1);
+        self.narrate(Moment::Ending { status });
+        self.stderr.pump();
+        self.workers.kill_all();
+        if self.marker_settled
+            && let Some(marker) = self.marker.take()
+        {
+            marker.remove();
+        }
+        if let Some(signal) = re_raise {
+            process::forbid_core();
+            process::die_by(signal);
+        }
+        status
+    }
+}
+
+/// `3.2 s`, `4 min 5 s`, `2 h 3 min`, `5 d 1 h`.
+fn seconds(ms: u64) -> String {
+    let s = ms / 1000;
+    match s {
+        0..=59 => format!("{}.{} s", s, ms % 1000 / 100),
+        60..=3599 => format!("{} min {} s", s / 60, s % 60),
+        3600..=86_399 => format!("{} h {} min", s / 3600, s % 3600 / 60),
+        _ => format!("{} d {} h", s / 86_400, s % 86_400 / 3600),
+    }
+}
+
+fn read_zombie(pid: i32) -> Zombie {
+    let read = |name: &str| {
+        let path = CString::new(format!("/proc/{pid}/{name}")).ok()?;
+        fd::read_small(&path, ZOMBIE_FILE_BYTES)
+    };
+    Zombie {
+        status: read("status").unwrap_or_default(),
+        cgroup: read("cgroup").unwrap_or_default(),
+        io: read("io").unwrap_or_default(),
+    }
+}
+
+fn read_comm(pid: i32) -> Option<String> {
+    let path = CString::new(format!("/proc/{pid}/comm")).ok()?;
+    let bytes = fd::read_small(&path, 64)?;
+    Some(String::from_utf8_lossy(&bytes).trim_end().to_owned())
+}

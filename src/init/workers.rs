@@ -1,0 +1,294 @@
+//! The helpers that init forks for what it must not do itself: examine a death, deliver what is in the spool.
+//!
+//! At most one examiner and one courier run at a time; cases wait their turn in a short queue, and what does not fit is
+//! counted. An examiner that dies before it has something on disk is started again with the same case.
+
+#![forbid(unsafe_code)]
+
+use crate::case::{Case, Run};
+use crate::config::Settings;
+use crate::death::Death;
+use crate::limits;
+use crate::sys::{fd, process};
+use std::collections::VecDeque;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// The roles, as functions: init forks, they run in the copy, their result is the exit status.
+#[derive(Clone, Copy)]
+pub struct Roles {
+    /// Turns a case into a report; see [`Outcome`].
+    pub examine: fn(Case, &Settings, Option<&Path>, Option<OwnedFd>) -> u8,
+    /// Turns what earlier runs left behind into reports.
+    pub recover: fn(&Settings, &Path) -> u8,
+    /// Writes down how a run ended, for release health.
+    pub session: fn(&Run, Option<Death>, u64, &Settings, &Path) -> u8,
+    /// Delivers; 0: nothing is left to do, n: call again in n minutes.
+    pub courier: fn(&Settings, Option<&Path>, Vec<OwnedFd>) -> u8,
+}
+
+/// What an examiner's exit status says.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Outcome {
+    /// The report is on disk.
+    Durable,
+    /// No disk took it; it is in the memory file.
+    InMemory,
+    /// A crash loop: counted, and said with the next report.
+    Counted,
+    /// The examiner died or could do nothing.
+    Failed,
+}
+
+impl Outcome {
+    pub const DURABLE: u8 = 0;
+    pub const IN_MEMORY: u8 = 3;
+    pub const COUNTED: u8 = 4;
+
+    fn from_death(death: Death) -> Outcome {
+        match death {
+            Death::Exited(Outcome::DURABLE) => Outcome::Durable,
+            Death::Exited(Outcome::IN_MEMORY) => Outcome::InMemory,
+            Death::Exited(Outcome::COUNTED) => Outcome::Counted,
+            _ => Outcome::Failed,
+        }
+    }
+}
+
+/// Cases that may wait for an examiner; a storm of crashing orphans is counted beyond that.
+const QUEUE: usize = 16;
+/// The unit in which a courier says when it wants to be called again.
+const MINUTE: Duration = Duration::from_secs(60);
+/// The longest pause after couriers that died; it starts at a second and doubles.
+const COURIER_PAUSE_MAX: Duration = Duration::from_secs(64);
+
+/// What init learns when a worker has ended.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Ended {
+    /// The case, what became of it.
+    Examined {
+        about_main: bool,
+        outcome: Outcome,
+    },
+    /// The examiner died with nothing on disk; another one has the case now.
+    Retried,
+    Recovered,
+    SessionWritten,
+    Delivered {
+        settled: bool,
+    },
+}
+
+#[derive(Debug)]
+enum Job {
+    Examine { case: Box<Case>, memory: Option<OwnedFd>, attempts: u32, about_main: bool },
+    Recover,
+    Session,
+}
+
+/// The workers that are there and the work that waits.
+pub struct Workers {
+    roles: Roles,
+    state_dir: Option<PathBuf>,
+    /// Consent and a destination exist: without them no courier is ever started.
+    may_send: bool,
+    /// On disk and in order: an examiner, or one of its kind.
+    current: Option<(i32, Job, Duration)>,
+    waiting: VecDeque<Job>,
+    courier: Option<i32>,
+    courier_wanted: bool,
+    courier_due: Option<Duration>,
+    courier_pause: Duration,
+    memory_reports: Vec<OwnedFd>,
+    /// How the run ended, once it has.
+    session: Option<(Run, Option<Death>, u64)>,
+    pub dropped_cases: u64,
+}
+
+impl Workers {
+    pub fn new(roles: Roles, state_dir: Option<PathBuf>, may_send: bool) -> Workers {
+        Workers {
+            roles,
+            state_dir,
+            may_send,
+            current: None,
+            waiting: VecDeque::new(),
+            courier: None,
+            courier_wanted: false,
+            courier_due: None,
+            courier_pause: Duration::ZERO,
+            memory_reports: Vec::new(),
+            session: None,
+            dropped_cases: 0,
+        }
+    }
+
+    /// Pids of the workers, which the drain must spare.
+    pub fn pids(&self) -> Vec<i32> {
+        self.current.iter().map(|(pid, ..)| *pid).chain(self.courier).collect()
+    }
+
+    /// Release health is only for those who receive reports, and only from disk.
+    pub fn wants_sessions(&self) -> bool {
+        self.may_send && self.state_dir.is_some()
+    }
+
+    /// Whether a report is being made or delivered, or waits for it.
+    pub fn busy(&self) -> bool {
+        self.current.is_some()
+            || !self.waiting.is_empty()
+            || self.courier.is_some()
+            || self.courier_wanted
+            || self.courier_pause > Duration::ZERO && self.courier_due.is_some()
+    }
+
+    /// A death to be examined.
+    pub fn examine(&mut self, case: Case, about_main: bool, settings: &Settings, now: Duration) {
+        if self.waiting.len() >= QUEUE && !about_main {
+            self.dropped_cases += 1;
+            return;
+        }
+        let memory = fd::memory_file(c"obit-report").ok();
+        let job = Job::Examine { case: Box::new(case), memory, attempts: 0, about_main };
+        if about_main {
+            self.waiting.push_front(job);
+        } else {
+            self.waiting.push_back(job);
+        }
+        self.next(settings, now);
+    }
+
+    /// What earlier runs left in the state directory.
+    pub fn recover(&mut self, settings: &Settings, now: Duration) {
+        self.waiting.push_back(Job::Recover);
+        self.courier_wanted = self.may_send;
+        self.next(settings, now);
+    }
+
+    /// The run is over; written down for release health.
+    pub fn session(&mut self, run: Run, death: Option<Death>, ended_unix_ms: u64, settings: &Settings, now: Duration) {
+        self.session = Some((run, death, ended_unix_ms));
+        self.waiting.push_back(Job::Session);
+        self.next(settings, now);
+    }
+
+    /// Starts what waits, if there is room. Called whenever something has changed.
+    pub fn next(&mut self, settings: &Settings, now: Duration) {
+        if self.current.is_none()
+            && let Some(mut job) = self.waiting.pop_front()
+        {
+            match self.start(&mut job, settings) {
+                Ok(pid) => self.current = Some((pid, job, now + limits::EXAMINE_DEADLINE)),
+                // No process can be made now; the run marker keeps the truth for the next start.
+                Err(_) => self.dropped_cases += 1,
+            }
+        }
+        let due = self.courier_due.is_some_and(|due| now >= due);
+        if self.courier.is_none() && self.current.is_none() && (self.courier_wanted || due) {
+            self.courier_wanted = false;
+            self.courier_due = None;
+            let (role, dir) = (self.roles.courier, self.state_dir.clone());
+            let reports = std::mem::take(&mut self.memory_reports);
+            let keep: Vec<_> = reports.iter().map(|fd| fd.as_raw_fd()).collect();
+            let settings = settings.clone();
+            self.courier =
+                process::fork_worker(c"obit-courier", &keep, move || role(&settings, dir.as_deref(), reports)).ok();
+        }
+    }
+
+    fn start(&self, job: &mut Job, settings: &Settings) -> std::io::Result<i32> {
+        let dir = self.state_dir.as_deref();
+        let roles = self.roles;
+        match job {
+            Job::Examine { case, memory, attempts, .. } => {
+                *attempts += 1;
+                let keep: Vec<_> = memory.iter().map(|fd| fd.as_raw_fd()).collect();
+                process::fork_worker(c"obit-examine", &keep, || {
+                    let memory = memory.take();
+                    (roles.examine)((**case).clone(), settings, dir, memory)
+                })
+            }
+            Job::Recover => {
+                process::fork_worker(c"obit-recover", &[], || dir.map_or(0, |dir| (roles.recover)(settings, dir)))
+            }
+            Job::Session => process::fork_worker(c"obit-session", &[], || match (&self.session, dir) {
+                (Some((run, death, ended)), Some(dir)) => (roles.session)(run, *death, *ended, settings, dir),
+                _ => 0,
+            }),
+        }
+    }
+
+    /// A child has ended; `None` when it was none of ours.
+    pub fn ended(&mut self, pid: i32, death: Death, settings: &Settings, now: Duration) -> Option<Ended> {
+        if self.courier == Some(pid) {
+            self.courier = None;
+            let settled = death == Death::Exited(0);
+            self.courier_due = match death {
+                Death::Exited(0) => None,
+                Death::Exited(minutes) => Some(now + MINUTE * u32::from(minutes)),
+                Death::Killed { .. } => {
+                    self.courier_pause = (self.courier_pause * 2).clamp(Duration::from_secs(1), COURIER_PAUSE_MAX);
+                    Some(now + self.courier_pause)
+                }
+            };
+            self.next(settings, now);
+            return Some(Ended::Delivered { settled });
+        }
+        if self.current.as_ref().is_none_or(|(current, ..)| *current != pid) {
+            return None;
+        }
+        let (_, job, _) = self.current.take()?;
+        let ended = match job {
+            Job::Examine { case, memory, attempts, about_main } => {
+                let outcome = Outcome::from_death(death);
+                match outcome {
+                    Outcome::Durable => self.courier_wanted = self.may_send,
+                    Outcome::InMemory => {
+                        self.memory_reports.extend(memory);
+                        self.courier_wanted = self.may_send;
+                    }
+                    Outcome::Counted => {}
+                    Outcome::Failed if attempts < limits::EXAMINE_ATTEMPTS => {
+                        self.waiting.push_front(Job::Examine { case, memory, attempts, about_main });
+                        self.next(settings, now);
+                        return Some(Ended::Retried);
+                    }
+                    // The next courier adopts what minimal entry there may be.
+                    Outcome::Failed => self.courier_wanted = self.may_send,
+                }
+                Ended::Examined { about_main, outcome }
+            }
+            Job::Recover => Ended::Recovered,
+            Job::Session => Ended::SessionWritten,
+        };
+        self.next(settings, now);
+        Some(ended)
+    }
+
+    /// Kills an examiner that is over its deadline.
+    pub fn tick(&mut self, settings: &Settings, now: Duration) {
+        if let Some((pid, _, deadline)) = &mut self.current
+            && now >= *deadline
+        {
+            let _ = process::kill(*pid, crate::sys::signal::Signal::KILL);
+            *deadline = Duration::MAX;
+        }
+        self.next(settings, now);
+    }
+
+    /// When `tick` will have something to do.
+    pub fn due(&self) -> Option<Duration> {
+        let deadline =
+            self.current.as_ref().map(|(.., deadline)| *deadline).filter(|deadline| *deadline != Duration::MAX);
+        let courier = self.courier_due.filter(|_| self.courier.is_none());
+        deadline.into_iter().chain(courier).min()
+    }
+
+    /// Ends whoever is still there, before we leave.
+    pub fn kill_all(&self) {
+        for pid in self.pids() {
+            let _ = process::kill(pid, crate::sys::signal::Signal::KILL);
+        }
+    }
+}

@@ -1,0 +1,96 @@
+//! One entry by its name: everything that listing, sorting and evicting need, without opening the file.
+
+#![forbid(unsafe_code)]
+
+use crate::case::Id;
+
+/// A file of the spool.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Entry {
+    pub state: State,
+    pub kind: Kind,
+    pub id: Id,
+    pub at_unix_ms: u64,
+    /// Attempts to deliver it.
+    pub attempts: u32,
+    /// Size of the file.
+    pub bytes: u64,
+    /// The last attempt, or when it was written.
+    pub tried_unix_ms: u64,
+}
+
+/// What an entry is about.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Kind {
+    Crash,
+    Session,
+}
+
+/// Where an entry is in its life; each is a directory.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum State {
+    Open,
+    Pending,
+    Sent,
+    Rejected,
+    Corrupt,
+}
+
+impl State {
+    pub const ALL: [State; 5] = [State::Open, State::Pending, State::Sent, State::Rejected, State::Corrupt];
+
+    pub fn dir_name(self) -> &'static str {
+        match self {
+            State::Open => "open",
+            other => other.as_str(),
+        }
+    }
+
+    /// What people and scripts are told: an entry that is being written waits like the others.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            State::Open | State::Pending => "pending",
+            State::Sent => "sent",
+            State::Rejected => "rejected",
+            State::Corrupt => "corrupt",
+        }
+    }
+
+    /// Nothing will happen to it any more.
+    pub fn is_settled(self) -> bool {
+        !matches!(self, State::Open | State::Pending)
+    }
+}
+
+impl Kind {
+    fn suffix(self) -> &'static str {
+        match self {
+            Kind::Crash => "crash",
+            Kind::Session => "session",
+        }
+    }
+}
+
+impl Entry {
+    /// `<unix_ms>-<id>-<attempts>.<kind>`.
+    pub fn file_name(&self) -> String {
+        format!("{}-{}-{}.{}", self.at_unix_ms, self.id, self.attempts, self.kind.suffix())
+    }
+
+    /// The inverse, for a file found in a state's directory.
+    pub fn from_file_name(state: State, name: &str) -> Option<Entry> {
+        let (stem, suffix) = name.rsplit_once('.')?;
+        let kind = [Kind::Crash, Kind::Session].into_iter().find(|kind| kind.suffix() == suffix)?;
+        let mut parts = stem.split('-');
+        let entry = Entry {
+            state,
+            kind,
+            at_unix_ms: parts.next()?.parse().ok()?,
+            id: Id::parse(parts.next()?)?,
+            attempts: parts.next()?.parse().ok()?,
+            bytes: 0,
+            tried_unix_ms: 0,
+        };
+        (parts.next().is_none() && entry.file_name() == name).then_some(entry)
+    }
+}
