@@ -29,6 +29,17 @@ pub const SESSION_WAIT: Duration = Duration::from_secs(1);
 /// How often init starts an examiner anew for the same case when it died before anything was on disk.
 pub const EXAMINE_ATTEMPTS: u32 = 3;
 
+/// What a report keeps of a command line: Linux lets it be 2 MiB, a reader wants to know which program it was.
+pub const ARGV_BYTES: usize = 16 * 1024;
+/// And of one argument of it.
+pub const ARG_CHARS: usize = 4096;
+/// Environment variables named in a report, and what they may take together: there may be 100,000.
+pub const ENV_NAMES: usize = 512;
+pub const ENV_BYTES: usize = 32 * 1024;
+/// Of one name and of one value.
+pub const ENV_NAME_CHARS: usize = 200;
+pub const ENV_VALUE_CHARS: usize = 1024;
+
 /// What the spool of one state directory may hold in bytes, all states together.
 pub const SPOOL_BYTES: u64 = 64 * 1024 * 1024;
 /// How many entries may wait, and how many of each settled state are kept for reading.
