@@ -5,6 +5,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod group;
 pub mod scrub;
 
 use crate::case::Reason;
