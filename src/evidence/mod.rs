@@ -1,5 +1,8 @@
-//! What can be learnt of a death, each file one source.
+//! What can be learnt of a death, each file one source. Failing to learn one thing is a gap, never a failure.
 
 #![forbid(unsafe_code)]
 
+pub mod build_id;
+pub mod host;
 pub mod oom;
+pub mod zombie;

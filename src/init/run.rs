@@ -18,6 +18,7 @@ use crate::consent::{Channel, Consent};
 use crate::death::{self, Death};
 use crate::evidence::oom;
 use crate::limits;
+use crate::report::text;
 use crate::say::Level;
 use crate::spool::marker::{self, RunMarker};
 use crate::spool::place;
@@ -519,7 +520,7 @@ impl Init {
             Subject::Descendant { comm } => format!("{comm}, left by {}", case.run.component),
         };
         let pid = case.pid.unwrap_or_default();
-        let after = case.uptime_ms.map(|ms| format!(" after {}", seconds(ms))).unwrap_or_default();
+        let after = case.uptime_ms.map(|ms| format!(" after {}", text::duration(ms))).unwrap_or_default();
         let why = match case.reason {
             Reason::Oom => ": the kernel's OOM killer",
             Reason::StopTimeout => ": it did not end within the grace",
@@ -582,17 +583,6 @@ impl Init {
             process::die_by(signal);
         }
         status
-    }
-}
-
-/// `3.2 s`, `4 min 5 s`, `2 h 3 min`, `5 d 1 h`.
-fn seconds(ms: u64) -> String {
-    let s = ms / 1000;
-    match s {
-        0..=59 => format!("{}.{} s", s, ms % 1000 / 100),
-        60..=3599 => format!("{} min {} s", s / 60, s % 60),
-        3600..=86_399 => format!("{} h {} min", s / 3600, s % 3600 / 60),
-        _ => format!("{} d {} h", s / 86_400, s % 86_400 / 3600),
     }
 }
 

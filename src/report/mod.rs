@@ -5,8 +5,10 @@
 
 #![forbid(unsafe_code)]
 
+pub mod build;
 pub mod group;
 pub mod scrub;
+pub mod text;
 
 use crate::case::Reason;
 use serde::{Deserialize, Serialize};

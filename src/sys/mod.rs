@@ -1,6 +1,7 @@
 //! All the `unsafe` there is: system calls as functions with types, owned fds and the manual page named.
 
 pub mod clock;
+pub mod confine;
 pub mod fd;
 pub mod memory;
 pub mod poll;
