@@ -49,7 +49,9 @@ pub fn examine(case: Case, settings: &Settings, state_dir: Option<&Path>, memory
     let open = spool.as_ref().and_then(|spool| {
         spool
             .begin(Kind::Crash, case.event_id, case.at_unix_ms, &json(&minimal))
-            .inspect_err(|error| say(Level::Error, &format!("{error}; the report is kept in memory until it is delivered")))
+            .inspect_err(|error| {
+                say(Level::Error, &format!("{error}; the report is kept in memory until it is delivered"))
+            })
             .ok()
     });
     note_termination(settings, &minimal);
@@ -121,12 +123,18 @@ pub fn recover(settings: &Settings, state_dir: &Path) -> u8 {
     for stale in marker::stale(state_dir) {
         let case = case_of(&stale);
         let told = spool.entries().iter().any(|entry| entry.id == case.event_id);
-        let report = Report { complete: true, ..build::build(&case, Learnt { host: host::facts(), ..Learnt::default() }, &[], 0) };
+        let report = Report {
+            complete: true,
+            ..build::build(&case, Learnt { host: host::facts(), ..Learnt::default() }, &[], 0)
+        };
         if told {
             stale.done();
             continue;
         }
-        say(Level::Warning, &format!("the last run of {} left no word of its end; report {}", case.run.component, case.event_id));
+        say(
+            Level::Warning,
+            &format!("the last run of {} left no word of its end; report {}", case.run.component, case.event_id),
+        );
         let kept = spool
             .begin(Kind::Crash, case.event_id, case.at_unix_ms, &json(&report))
             .and_then(|open| spool.settle(open));

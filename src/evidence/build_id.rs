@@ -14,9 +14,7 @@ pub fn of(file: &File) -> Result<String, String> {
     let cache = ReadCache::new(file);
     let elf = object::File::parse(&cache).map_err(|_| "the program is a script, or no ELF file".to_owned())?;
     match elf.build_id() {
-        Ok(Some(id)) if !id.is_empty() && id.len() <= 64 => {
-            Ok(id.iter().map(|byte| format!("{byte:02x}")).collect())
-        }
+        Ok(Some(id)) if !id.is_empty() && id.len() <= 64 => Ok(id.iter().map(|byte| format!("{byte:02x}")).collect()),
         Ok(_) => Err("the program was linked without one (ld --build-id)".to_owned()),
         Err(error) => Err(format!("the program's notes cannot be read ({error})")),
     }

@@ -53,7 +53,8 @@ mod tests {
         assert_eq!(os_release(text, "NAME").as_deref(), Some("Debian GNU/Linux"));
         assert_eq!(os_release(text, "ID"), None);
         let id = "ab".repeat(32);
-        let mountinfo = format!("1 2 0:1 / / rw - x\n3 4 8:1 /var/lib/docker/containers/{id}/hosts /etc/hosts rw - ext4\n");
+        let mountinfo =
+            format!("1 2 0:1 / / rw - x\n3 4 8:1 /var/lib/docker/containers/{id}/hosts /etc/hosts rw - ext4\n");
         assert_eq!(container_id(&mountinfo), Some(id));
         assert_eq!(container_id("1 2 0:1 / / rw - overlay"), None);
     }

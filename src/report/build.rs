@@ -134,7 +134,8 @@ fn whole_lines(bytes: &[u8], total: u64) -> &[u8] {
 }
 
 fn level(case: &Case) -> Level {
-    let killed_by_other = case.death.and_then(Death::signal).is_some_and(|signal| signal == crate::sys::signal::Signal::KILL);
+    let killed_by_other =
+        case.death.and_then(Death::signal).is_some_and(|signal| signal == crate::sys::signal::Signal::KILL);
     match case.reason {
         Reason::Oom => Level::Fatal,
         Reason::Signal if !killed_by_other && case.subject == Subject::Main => Level::Fatal,
@@ -194,7 +195,9 @@ pub fn session(run: &Run, death: Option<Death>, ended_unix_ms: u64) -> Option<Se
         started_unix_ms: run.started_unix_ms,
         ended_unix_ms,
         status,
-        errors: u32::from(death.is_none_or(|death| death.exit_status() != 0 && status != SessionStatus::Exited || matches!(death, Death::Exited(1..)))),
+        errors: u32::from(death.is_none_or(|death| {
+            death.exit_status() != 0 && status != SessionStatus::Exited || matches!(death, Death::Exited(1..))
+        })),
         release: run.release.clone()?,
         environment: run.environment.clone(),
     })
@@ -243,16 +246,61 @@ mod tests {
     #[test]
     fn each_kind_of_death_has_its_words_and_its_level() {
         let table = [
-            (Reason::Signal, killed(Signal::SEGV, true), "SIGSEGV", "segmentation fault, core dumped, 3.2 s after the start", Level::Fatal, Some(139)),
-            (Reason::Signal, killed(Signal::KILL, false), "SIGKILL", "killed, 3.2 s after the start", Level::Error, Some(137)),
-            (Reason::Code, Some(Death::Exited(3)), "exit code 3", "ended with exit code 3, 3.2 s after the start", Level::Error, Some(3)),
-            (Reason::Oom, killed(Signal::KILL, false), "OOM kill", "killed by the kernel: the memory limit of its cgroup was reached, 3.2 s after the start", Level::Fatal, Some(137)),
-            (Reason::StopTimeout, killed(Signal::KILL, false), "stop timeout", "did not end within the grace of a stop and was killed, 3.2 s after the start", Level::Error, Some(137)),
-            (Reason::Unclean, None, "unclean end", "the last run left no word of its end: the container or the node was killed", Level::Error, None),
+            (
+                Reason::Signal,
+                killed(Signal::SEGV, true),
+                "SIGSEGV",
+                "segmentation fault, core dumped, 3.2 s after the start",
+                Level::Fatal,
+                Some(139),
+            ),
+            (
+                Reason::Signal,
+                killed(Signal::KILL, false),
+                "SIGKILL",
+                "killed, 3.2 s after the start",
+                Level::Error,
+                Some(137),
+            ),
+            (
+                Reason::Code,
+                Some(Death::Exited(3)),
+                "exit code 3",
+                "ended with exit code 3, 3.2 s after the start",
+                Level::Error,
+                Some(3),
+            ),
+            (
+                Reason::Oom,
+                killed(Signal::KILL, false),
+                "OOM kill",
+                "killed by the kernel: the memory limit of its cgroup was reached, 3.2 s after the start",
+                Level::Fatal,
+                Some(137),
+            ),
+            (
+                Reason::StopTimeout,
+                killed(Signal::KILL, false),
+                "stop timeout",
+                "did not end within the grace of a stop and was killed, 3.2 s after the start",
+                Level::Error,
+                Some(137),
+            ),
+            (
+                Reason::Unclean,
+                None,
+                "unclean end",
+                "the last run left no word of its end: the container or the node was killed",
+                Level::Error,
+                None,
+            ),
         ];
         for (reason, death, kind, summary, level, code) in table {
             let report = build(&case(reason, death), Learnt::default(), &[], 0);
-            assert_eq!((report.kind.as_str(), report.summary.as_str(), report.level, report.exit.code), (kind, summary, level, code));
+            assert_eq!(
+                (report.kind.as_str(), report.summary.as_str(), report.level, report.exit.code),
+                (kind, summary, level, code)
+            );
         }
     }
 

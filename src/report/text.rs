@@ -36,7 +36,11 @@ pub fn obituary(report: &Report, state: &str, now_unix_ms: u64, look: Look) -> S
     row("when", format!("{}, {ago} ago", utc(report.at_unix_ms)));
     row("exit", exit(report));
     if let Some(stop) = &report.stop {
-        let sender = if stop.sender_pid == 0 { "outside the container".to_owned() } else { format!("pid {}, uid {}", stop.sender_pid, stop.sender_uid) };
+        let sender = if stop.sender_pid == 0 {
+            "outside the container".to_owned()
+        } else {
+            format!("pid {}, uid {}", stop.sender_pid, stop.sender_uid)
+        };
         row("stop", format!("{} from {sender}, {} before", stop.signal, duration(stop.before_death_ms)));
     }
     if let Some(oom) = &report.oom {
@@ -52,7 +56,15 @@ pub fn obituary(report: &Report, state: &str, now_unix_ms: u64, look: Look) -> S
     row("directory", process.cwd.clone().unwrap_or_default());
     if let Some(usage) = &process.usage {
         let seconds = |us: u64| format!("{}.{:02} s", us / 1_000_000, us % 1_000_000 / 10_000);
-        row("used", format!("{} user, {} system, {} at most", seconds(usage.user_us), seconds(usage.system_us), size(usage.max_rss_kib * 1024)));
+        row(
+            "used",
+            format!(
+                "{} user, {} system, {} at most",
+                seconds(usage.user_us),
+                seconds(usage.system_us),
+                size(usage.max_rss_kib * 1024)
+            ),
+        );
     }
     row("release", report.run.release.clone().unwrap_or_default());
     row("environment", report.run.environment.clone().unwrap_or_default());
@@ -60,7 +72,10 @@ pub fn obituary(report: &Report, state: &str, now_unix_ms: u64, look: Look) -> S
     if report.suppressed > 0 {
         row("crash loop", format!("{} more like this were only counted", report.suppressed));
     }
-    row("report", format!("{}, {state}{}", report.event_id, if report.complete { "" } else { ", only the minimum was written" }));
+    row(
+        "report",
+        format!("{}, {state}{}", report.event_id, if report.complete { "" } else { ", only the minimum was written" }),
+    );
     match &report.stderr_tail {
         Some(tail) if !tail.text.trim().is_empty() => {
             let lines: Vec<&str> = tail.text.lines().collect();
@@ -141,7 +156,8 @@ pub fn size(bytes: u64) -> String {
 /// RFC 3339 in UTC, to the second.
 pub fn utc(unix_ms: u64) -> String {
     let time = time::OffsetDateTime::from_unix_timestamp((unix_ms / 1000) as i64).ok();
-    time.and_then(|time| time.format(&time::format_description::well_known::Rfc3339).ok()).unwrap_or_else(|| unix_ms.to_string())
+    time.and_then(|time| time.format(&time::format_description::well_known::Rfc3339).ok())
+        .unwrap_or_else(|| unix_ms.to_string())
 }
 
 #[cfg(test)]
@@ -150,7 +166,13 @@ mod tests {
 
     #[test]
     fn durations_and_sizes_are_for_people() {
-        let times = [(0, "0.0 s"), (3_250, "3.2 s"), (245_000, "4 min 5 s"), (7_380_000, "2 h 3 min"), (436_000_000, "5 d 1 h")];
+        let times = [
+            (0, "0.0 s"),
+            (3_250, "3.2 s"),
+            (245_000, "4 min 5 s"),
+            (7_380_000, "2 h 3 min"),
+            (436_000_000, "5 d 1 h"),
+        ];
         for (ms, expected) in times {
             assert_eq!(duration(ms), expected);
         }
