@@ -2,9 +2,13 @@
 
 #![forbid(unsafe_code)]
 
+pub mod options;
+
 use crate::limits;
 use crate::sys::signal::Signal;
-use std::path::PathBuf;
+use options::{SETTINGS, Setting};
+use std::fmt;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// Every setting with its value. What is `None` is unset.
@@ -74,6 +78,211 @@ impl Default for Settings {
             server_name: None,
             log_json: false,
             verbose: false,
+        }
+    }
+}
+
+/// Where a value came from.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub enum Origin {
+    #[default]
+    Default,
+    File(PathBuf),
+    Variable(String),
+    Flag,
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Origin::Default => f.write_str("default"),
+            Origin::File(path) => write!(f, "{}", path.display()),
+            Origin::Variable(name) => f.write_str(name),
+            Origin::Flag => f.write_str("flag"),
+        }
+    }
+}
+
+/// The settings, the origin of each in the order of [`SETTINGS`], and what an operator should know.
+#[derive(Clone, Debug)]
+pub struct Loaded {
+    pub settings: Settings,
+    pub origins: Vec<Origin>,
+    pub warnings: Vec<String>,
+}
+
+/// One flag as it was given: the setting's place in [`SETTINGS`], and its text (`true` for a switch).
+pub type Flag = (usize, String);
+
+/// Read when it exists and no other is named.
+const DEFAULT_FILE: &str = "/etc/obit/obit.toml";
+
+/// Puts the sources together. A bad flag or file is an error: somebody just wrote it. A bad variable is a warning: a
+/// container must not stay down for it.
+pub fn load(
+    flags: &[Flag],
+    file: Option<&Path>,
+    var: impl Fn(&str) -> Option<std::ffi::OsString>,
+) -> Result<Loaded, String> {
+    let mut loaded =
+        Loaded { settings: Settings::default(), origins: vec![Origin::Default; SETTINGS.len()], warnings: Vec::new() };
+    let named = file.map(Path::to_owned).or_else(|| var("OBIT_CONFIG").map(PathBuf::from));
+    match &named {
+        Some(path) => read_file(path, &mut loaded)?,
+        None if Path::new(DEFAULT_FILE).exists() => read_file(Path::new(DEFAULT_FILE), &mut loaded)?,
+        None => {}
+    }
+    for (place, setting) in SETTINGS.iter().enumerate() {
+        let own = setting.variable();
+        let found = setting.also.iter().copied().chain([own.as_str()]).filter_map(|name| Some((name, var(name)?)));
+        for (name, value) in found.collect::<Vec<_>>() {
+            let value = value.to_string_lossy();
+            match (setting.apply)(&mut loaded.settings, &value) {
+                Ok(()) => loaded.origins[place] = Origin::Variable(name.to_owned()),
+                Err(why) => loaded.warnings.push(format!("{name}: {why}; it is not used")),
+            }
+        }
+    }
+    for (place, value) in flags {
+        let setting = &SETTINGS[*place];
+        (setting.apply)(&mut loaded.settings, value).map_err(|why| format!("--{}: {why}", setting.name))?;
+        loaded.origins[*place] = Origin::Flag;
+    }
+    Ok(loaded)
+}
+
+fn read_file(path: &Path, loaded: &mut Loaded) -> Result<(), String> {
+    let failed = |why: &dyn fmt::Display| format!("configuration file {}: {why}", path.display());
+    let text = std::fs::read_to_string(path).map_err(|error| failed(&error))?;
+    let table: toml::Table = text.parse().map_err(|error: toml::de::Error| failed(&error.message()))?;
+    for (key, value) in &table {
+        let Some(place) = SETTINGS.iter().position(|setting| setting.key() == *key) else {
+            let near = nearest(key, SETTINGS.iter().map(Setting::key));
+            return Err(failed(&format!("there is no setting {key:?}{}", suggestion(near.as_deref()))));
+        };
+        let texts: Vec<String> = match value {
+            toml::Value::Array(values) => values.iter().map(plain_text).collect(),
+            value => vec![plain_text(value)],
+        };
+        (SETTINGS[place].apply)(&mut loaded.settings, &texts.join(",")).map_err(|why| failed(&format!("{key}: {why}")))?;
+        loaded.origins[place] = Origin::File(path.to_owned());
+    }
+    Ok(())
+}
+
+fn plain_text(value: &toml::Value) -> String {
+    match value {
+        toml::Value::String(text) => text.clone(),
+        toml::Value::Integer(number) => number.to_string(),
+        toml::Value::Boolean(on) => on.to_string(),
+        _ => format!("{value:?}"),
+    }
+}
+
+/// `; did you mean "x"?`
+pub fn suggestion(near: Option<&str>) -> String {
+    near.map(|near| format!("; did you mean {near:?}?")).unwrap_or_default()
+}
+
+/// The candidate that is fewest edits away, if that is few enough to be a slip.
+pub fn nearest(word: &str, candidates: impl IntoIterator<Item = String>) -> Option<String> {
+    let scored = candidates.into_iter().map(|candidate| (distance(word, &candidate), candidate));
+    scored.filter(|(edits, candidate)| *edits <= 1 + candidate.len() / 4).min().map(|(_, candidate)| candidate)
+}
+
+/// Levenshtein's distance, in bytes.
+fn distance(a: &str, b: &str) -> usize {
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, x) in a.bytes().enumerate() {
+        let mut diagonal = std::mem::replace(&mut row[0], i + 1);
+        for (j, y) in b.bytes().enumerate() {
+            let substituted = diagonal + usize::from(x != y);
+            let least = substituted.min(row[j] + 1).min(row[j + 1] + 1);
+            diagonal = std::mem::replace(&mut row[j + 1], least);
+        }
+    }
+    row[b.len()]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn load_with(flags: &[(&str, &str)], vars: &[(&str, &str)], file: Option<&Path>) -> Result<Loaded, String> {
+        let place = |name: &str| SETTINGS.iter().position(|setting| setting.name == name).unwrap();
+        let flags: Vec<Flag> = flags.iter().map(|(name, value)| (place(name), (*value).to_owned())).collect();
+        load(&flags, file, |name| vars.iter().find(|(n, _)| *n == name).map(|(_, v)| v.into()))
+    }
+
+    #[test]
+    fn the_later_source_wins_and_each_value_knows_where_it_came_from() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("obit.toml");
+        std::fs::write(&file, "release = \"file@1\"\nstop_grace = \"3s\"\nrewrite = [\"TERM:QUIT\", \"HUP:0\"]\n").unwrap();
+        let vars = [("SENTRY_RELEASE", "sentry@1"), ("OBIT_RELEASE", "ours@1"), ("OBIT_STOP_GRACE", "4s")];
+        let loaded = load_with(&[("stop-grace", "5s")], &vars, Some(&file)).unwrap();
+        assert_eq!(loaded.settings.release.as_deref(), Some("ours@1"));
+        assert_eq!(loaded.settings.stop_grace, Some(Duration::from_secs(5)));
+        assert_eq!(loaded.settings.rewrite[15], 3);
+        assert_eq!(loaded.settings.rewrite[1], 0);
+        let origin = |name: &str| loaded.origins[SETTINGS.iter().position(|s| s.name == name).unwrap()].to_string();
+        assert_eq!(origin("release"), "OBIT_RELEASE");
+        assert_eq!(origin("stop-grace"), "flag");
+        assert_eq!(origin("rewrite"), file.display().to_string());
+        assert_eq!(origin("dsn"), "default");
+    }
+
+    #[test]
+    fn a_bad_flag_is_an_error_and_a_bad_variable_a_warning() {
+        let table = [
+            ("stop-grace", "soon", "--stop-grace: \"soon\" is no time; write 8s, 500ms, 2m or 0"),
+            ("stderr-tail", "9G", "--stderr-tail: \"9G\" is no size up to 1M; write 64K, 1M or off"),
+            ("stop-signal", "FOO", "--stop-signal: \"FOO\" is no signal; write TERM, SIGTERM or 15"),
+            ("rewrite", "TERM", "--rewrite: \"TERM\" is no pair FROM:TO, such as TERM:QUIT"),
+            ("map-exit", "1:300", "--map-exit: \"1:300\" is no pair of exit codes, such as 143:0"),
+            ("expected-exit", "x", "--expected-exit: \"x\" is no exit code of 0 to 255"),
+            ("log-format", "xml", "--log-format: \"xml\" is no format; write text or json"),
+            ("group", "perhaps", "--group: \"perhaps\" is neither true nor false"),
+        ];
+        for (name, value, sentence) in table {
+            assert_eq!(load_with(&[(name, value)], &[], None).unwrap_err(), sentence);
+        }
+        let loaded = load_with(&[], &[("OBIT_STOP_GRACE", "soon")], None).unwrap();
+        assert_eq!(loaded.settings.stop_grace, Some(limits::STOP_GRACE));
+        assert_eq!(
+            loaded.warnings,
+            ["OBIT_STOP_GRACE: \"soon\" is no time; write 8s, 500ms, 2m or 0; it is not used"]
+        );
+    }
+
+    #[test]
+    fn a_key_that_does_not_exist_is_answered_with_the_nearest() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("obit.toml");
+        std::fs::write(&file, "stop_grase = 3").unwrap();
+        let sentence = load_with(&[], &[], Some(&file)).unwrap_err();
+        assert!(sentence.ends_with("there is no setting \"stop_grase\"; did you mean \"stop_grace\"?"), "{sentence}");
+    }
+
+    #[test]
+    fn every_setting_is_taken_from_its_flag_and_its_variable_and_shown_again() {
+        for setting in SETTINGS {
+            let value = match setting.value {
+                None => "true",
+                Some("FROM:TO") if setting.name == "rewrite" => "SIGTERM:SIGQUIT",
+                Some("FROM:TO") => "143:0",
+                Some("SIGNAL") => "SIGINT",
+                Some("TIME" | "TIME|off") => "7s",
+                Some("SIZE|off") => "4096",
+                Some("CODES") => "2,3",
+                Some("text|json") => "json",
+                Some("DSN") => "https://…@host/1",
+                Some(_) => "/x/y",
+            };
+            let by_flag = load_with(&[(setting.name, value)], &[], None).unwrap();
+            let by_variable = load_with(&[], &[(&setting.variable(), value)], None).unwrap();
+            assert_eq!((setting.show)(&by_flag.settings), (setting.show)(&by_variable.settings));
+            assert_ne!((setting.show)(&by_flag.settings), (setting.show)(&Settings::default()), "{}", setting.name);
         }
     }
 }
