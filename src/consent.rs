@@ -99,7 +99,8 @@ mod tests {
 
     #[test]
     fn any_off_closes_the_channel_and_is_named() {
-        let table: &[(&[(&str, &str)], Result<(), &str>)] = &[
+        type Row<'a> = (&'a [(&'a str, &'a str)], Result<(), &'a str>);
+        let table: &[Row<'_>] = &[
             (&[], Ok(())),
             (&[("DO_NOT_TRACK", "0")], Ok(())),
             (&[("DO_NOT_TRACK", "")], Ok(())),

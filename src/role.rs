@@ -4,18 +4,37 @@
 
 use crate::init::setup::Caller;
 use crate::init::workers::Roles;
+use crate::sys::signal::{self, Signal};
+use crate::{cli, courier, examine, init};
+use std::io::Write as _;
 
 /// Everything after the process has begun: returns what it ends with.
 pub fn play() -> u8 {
     let caller = Caller::seize();
     let args: Vec<_> = std::env::args_os().collect();
-    let i = args.iter().position(|a| a == "--").unwrap();
-    let launch = crate::init::Launch {
-        command: args[i + 1..].to_vec(),
-        settings: crate::config::Settings::default(),
-        manners: Default::default(),
-        warnings: vec![],
-    };
-    let roles = Roles { examine: |_, _, _, _| 0, recover: |_, _| 0, session: |_, _, _, _, _| 0, courier: |_, _, _| 0 };
-    crate::init::run(launch, caller, roles)
+    match cli::parse(&args) {
+        cli::Role::Init(launch) => {
+            let roles = Roles {
+                examine: examine::examine,
+                recover: examine::recover,
+                session: examine::session,
+                courier: courier::run,
+            };
+            init::run(*launch, caller, roles)
+        }
+        cli::Role::Ctl(words) => {
+            // `obit crashes list | head` ends like any tool: by SIGPIPE.
+            signal::set_default(Signal::PIPE);
+            signal::set_mask(caller.mask);
+            cli::commands::ctl(&words)
+        }
+        cli::Role::Print { text, to_stderr, status } => {
+            let _ = if to_stderr {
+                std::io::stderr().write_all(text.as_bytes())
+            } else {
+                std::io::stdout().write_all(text.as_bytes())
+            };
+            status
+        }
+    }
 }

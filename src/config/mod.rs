@@ -164,7 +164,8 @@ fn read_file(path: &Path, loaded: &mut Loaded) -> Result<(), String> {
             toml::Value::Array(values) => values.iter().map(plain_text).collect(),
             value => vec![plain_text(value)],
         };
-        (SETTINGS[place].apply)(&mut loaded.settings, &texts.join(",")).map_err(|why| failed(&format!("{key}: {why}")))?;
+        (SETTINGS[place].apply)(&mut loaded.settings, &texts.join(","))
+            .map_err(|why| failed(&format!("{key}: {why}")))?;
         loaded.origins[place] = Origin::File(path.to_owned());
     }
     Ok(())
@@ -218,7 +219,8 @@ mod tests {
     fn the_later_source_wins_and_each_value_knows_where_it_came_from() {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("obit.toml");
-        std::fs::write(&file, "release = \"file@1\"\nstop_grace = \"3s\"\nrewrite = [\"TERM:QUIT\", \"HUP:0\"]\n").unwrap();
+        std::fs::write(&file, "release = \"file@1\"\nstop_grace = \"3s\"\nrewrite = [\"TERM:QUIT\", \"HUP:0\"]\n")
+            .unwrap();
         let vars = [("SENTRY_RELEASE", "sentry@1"), ("OBIT_RELEASE", "ours@1"), ("OBIT_STOP_GRACE", "4s")];
         let loaded = load_with(&[("stop-grace", "5s")], &vars, Some(&file)).unwrap();
         assert_eq!(loaded.settings.release.as_deref(), Some("ours@1"));
@@ -249,10 +251,7 @@ mod tests {
         }
         let loaded = load_with(&[], &[("OBIT_STOP_GRACE", "soon")], None).unwrap();
         assert_eq!(loaded.settings.stop_grace, Some(limits::STOP_GRACE));
-        assert_eq!(
-            loaded.warnings,
-            ["OBIT_STOP_GRACE: \"soon\" is no time; write 8s, 500ms, 2m or 0; it is not used"]
-        );
+        assert_eq!(loaded.warnings, ["OBIT_STOP_GRACE: \"soon\" is no time; write 8s, 500ms, 2m or 0; it is not used"]);
     }
 
     #[test]

@@ -51,69 +51,206 @@ use Section::{Output, Program, Report, Stop};
 
 /// All of them, in the order of the help.
 pub static SETTINGS: &[Setting] = &[
-    Setting { name: "group", short: Some('g'), also: &[], value: None, section: Program,
+    Setting {
+        name: "group",
+        short: Some('g'),
+        also: &[],
+        value: None,
+        section: Program,
         help: "Signal the program's whole process group, not only the program",
-        apply: |s, v| boolean(v).map(|on| s.group = on), show: |s| s.group.to_string() },
-    Setting { name: "rewrite", short: Some('r'), also: &[], value: Some("FROM:TO"), section: Program,
+        apply: |s, v| boolean(v).map(|on| s.group = on),
+        show: |s| s.group.to_string(),
+    },
+    Setting {
+        name: "rewrite",
+        short: Some('r'),
+        also: &[],
+        value: Some("FROM:TO"),
+        section: Program,
         help: "Pass signal FROM on as TO, names or numbers; 0 swallows it. Repeatable",
-        apply: rewrite, show: show_rewrite },
-    Setting { name: "parent-death-signal", short: None, also: &[], value: Some("SIGNAL"), section: Program,
+        apply: rewrite,
+        show: show_rewrite,
+    },
+    Setting {
+        name: "parent-death-signal",
+        short: None,
+        also: &[],
+        value: Some("SIGNAL"),
+        section: Program,
         help: "Be sent SIGNAL when our own parent dies",
-        apply: |s, v| signal(v).map(|n| s.parent_death_signal = Some(n)), show: |s| shown(s.parent_death_signal) },
-    Setting { name: "component", short: None, also: &[], value: Some("NAME"), section: Program,
+        apply: |s, v| signal(v).map(|n| s.parent_death_signal = Some(n)),
+        show: |s| shown(s.parent_death_signal),
+    },
+    Setting {
+        name: "component",
+        short: None,
+        also: &[],
+        value: Some("NAME"),
+        section: Program,
         help: "Name of the program in reports [default: its file name]",
-        apply: |s, v| text(v).map(|v| s.component = v), show: |s| s.component.clone().unwrap_or_default() },
-    Setting { name: "stop-signal", short: None, also: &[], value: Some("SIGNAL"), section: Stop,
+        apply: |s, v| text(v).map(|v| s.component = v),
+        show: |s| s.component.clone().unwrap_or_default(),
+    },
+    Setting {
+        name: "stop-signal",
+        short: None,
+        also: &[],
+        value: Some("SIGNAL"),
+        section: Stop,
         help: "Stop the program by SIGNAL [default: the SIGTERM that came]",
-        apply: |s, v| signal(v).map(|n| s.stop_signal = Some(n)), show: |s| shown(s.stop_signal) },
-    Setting { name: "stop-grace", short: None, also: &[], value: Some("TIME|off"), section: Stop,
+        apply: |s, v| signal(v).map(|n| s.stop_signal = Some(n)),
+        show: |s| shown(s.stop_signal),
+    },
+    Setting {
+        name: "stop-grace",
+        short: None,
+        also: &[],
+        value: Some("TIME|off"),
+        section: Stop,
         help: "From the stop signal to SIGKILL; a second SIGTERM hurries [default: 8s]",
         apply: |s, v| unless_off(v, duration).map(|grace| s.stop_grace = grace),
-        show: |s| s.stop_grace.map_or("off".to_owned(), show_duration) },
-    Setting { name: "stop-delay", short: None, also: &[], value: Some("TIME"), section: Stop,
+        show: |s| s.stop_grace.map_or("off".to_owned(), show_duration),
+    },
+    Setting {
+        name: "stop-delay",
+        short: None,
+        also: &[],
+        value: Some("TIME"),
+        section: Stop,
         help: "Wait before the stop signal is passed on, for load balancers [default: 0]",
-        apply: |s, v| duration(v).map(|delay| s.stop_delay = delay), show: |s| show_duration(s.stop_delay) },
-    Setting { name: "map-exit", short: None, also: &[], value: Some("FROM:TO"), section: Stop,
+        apply: |s, v| duration(v).map(|delay| s.stop_delay = delay),
+        show: |s| show_duration(s.stop_delay),
+    },
+    Setting {
+        name: "map-exit",
+        short: None,
+        also: &[],
+        value: Some("FROM:TO"),
+        section: Stop,
         help: "End with TO where the program's status is FROM (143:0). Repeatable",
-        apply: map_exit, show: show_map_exit },
-    Setting { name: "re-raise", short: None, also: &[], value: None, section: Stop,
+        apply: map_exit,
+        show: show_map_exit,
+    },
+    Setting {
+        name: "re-raise",
+        short: None,
+        also: &[],
+        value: None,
+        section: Stop,
         help: "End by the program's signal instead of 128+n, where we are not PID 1",
-        apply: |s, v| boolean(v).map(|on| s.re_raise = on), show: |s| s.re_raise.to_string() },
-    Setting { name: "expected-exit", short: None, also: &[], value: Some("CODES"), section: Report,
+        apply: |s, v| boolean(v).map(|on| s.re_raise = on),
+        show: |s| s.re_raise.to_string(),
+    },
+    Setting {
+        name: "expected-exit",
+        short: None,
+        also: &[],
+        value: Some("CODES"),
+        section: Report,
         help: "Exit codes besides 0 that are no news: 2,3",
-        apply: expected_exit, show: |s| s.expected_exit.iter().map(u8::to_string).collect::<Vec<_>>().join(",") },
-    Setting { name: "stderr-tail", short: None, also: &[], value: Some("SIZE|off"), section: Report,
+        apply: expected_exit,
+        show: |s| s.expected_exit.iter().map(u8::to_string).collect::<Vec<_>>().join(","),
+    },
+    Setting {
+        name: "stderr-tail",
+        short: None,
+        also: &[],
+        value: Some("SIZE|off"),
+        section: Report,
         help: "How much of the end of stderr is remembered [default: 64K]",
         apply: |s, v| unless_off(v, size).map(|bytes| s.stderr_tail_bytes = bytes),
-        show: |s| s.stderr_tail_bytes.map_or("off".to_owned(), |bytes| bytes.to_string()) },
-    Setting { name: "state-dir", short: None, also: &[], value: Some("DIR"), section: Report,
+        show: |s| s.stderr_tail_bytes.map_or("off".to_owned(), |bytes| bytes.to_string()),
+    },
+    Setting {
+        name: "state-dir",
+        short: None,
+        also: &[],
+        value: Some("DIR"),
+        section: Report,
         help: "Where reports are kept [default: /var/lib/obit, else a per-user folder, else /dev/shm]",
         apply: |s, v| text(v).map(|v| s.state_dir = v.map(PathBuf::from)),
-        show: |s| s.state_dir.as_ref().map(|dir| dir.display().to_string()).unwrap_or_default() },
-    Setting { name: "report-wait", short: None, also: &[], value: Some("TIME"), section: Report,
+        show: |s| s.state_dir.as_ref().map(|dir| dir.display().to_string()).unwrap_or_default(),
+    },
+    Setting {
+        name: "report-wait",
+        short: None,
+        also: &[],
+        value: Some("TIME"),
+        section: Report,
         help: "Longest stay after a death that is reported, for its delivery [default: 5s]",
-        apply: |s, v| duration(v).map(|wait| s.report_wait = wait), show: |s| show_duration(s.report_wait) },
-    Setting { name: "termination-log", short: None, also: &[], value: Some("PATH|off"), section: Report,
+        apply: |s, v| duration(v).map(|wait| s.report_wait = wait),
+        show: |s| show_duration(s.report_wait),
+    },
+    Setting {
+        name: "termination-log",
+        short: None,
+        also: &[],
+        value: Some("PATH|off"),
+        section: Report,
         help: "Gets one line about the death, if it exists [default: /dev/termination-log]",
         apply: |s, v| unless_off(v, |v| Ok(PathBuf::from(v))).map(|path| s.termination_log = path),
-        show: |s| s.termination_log.as_ref().map_or("off".to_owned(), |path| path.display().to_string()) },
-    Setting { name: "dsn", short: None, also: &["SENTRY_DSN"], value: Some("DSN"), section: Report,
+        show: |s| s.termination_log.as_ref().map_or("off".to_owned(), |path| path.display().to_string()),
+    },
+    Setting {
+        name: "dsn",
+        short: None,
+        also: &["SENTRY_DSN"],
+        value: Some("DSN"),
+        section: Report,
         help: "Sentry project that receives the reports; without one nothing ever leaves",
-        apply: |s, v| text(v).map(|v| s.dsn = v), show: |s| s.dsn.as_deref().map(mask_dsn).unwrap_or_default() },
-    Setting { name: "release", short: None, also: &["SENTRY_RELEASE"], value: Some("NAME@VERSION"), section: Report,
+        apply: |s, v| text(v).map(|v| s.dsn = v),
+        show: |s| s.dsn.as_deref().map(mask_dsn).unwrap_or_default(),
+    },
+    Setting {
+        name: "release",
+        short: None,
+        also: &["SENTRY_RELEASE"],
+        value: Some("NAME@VERSION"),
+        section: Report,
         help: "Release of the program; with one, release health is kept too",
-        apply: |s, v| text(v).map(|v| s.release = v), show: |s| s.release.clone().unwrap_or_default() },
-    Setting { name: "environment", short: None, also: &["SENTRY_ENVIRONMENT"], value: Some("NAME"), section: Report,
+        apply: |s, v| text(v).map(|v| s.release = v),
+        show: |s| s.release.clone().unwrap_or_default(),
+    },
+    Setting {
+        name: "environment",
+        short: None,
+        also: &["SENTRY_ENVIRONMENT"],
+        value: Some("NAME"),
+        section: Report,
         help: "Sentry environment, such as production",
-        apply: |s, v| text(v).map(|v| s.environment = v), show: |s| s.environment.clone().unwrap_or_default() },
-    Setting { name: "server-name", short: None, also: &[], value: Some("NAME"), section: Report,
+        apply: |s, v| text(v).map(|v| s.environment = v),
+        show: |s| s.environment.clone().unwrap_or_default(),
+    },
+    Setting {
+        name: "server-name",
+        short: None,
+        also: &[],
+        value: Some("NAME"),
+        section: Report,
         help: "Sent in place of the host name",
-        apply: |s, v| text(v).map(|v| s.server_name = v), show: |s| s.server_name.clone().unwrap_or_default() },
-    Setting { name: "log-format", short: None, also: &["LOG_FORMAT"], value: Some("text|json"), section: Output,
+        apply: |s, v| text(v).map(|v| s.server_name = v),
+        show: |s| s.server_name.clone().unwrap_or_default(),
+    },
+    Setting {
+        name: "log-format",
+        short: None,
+        also: &["LOG_FORMAT"],
+        value: Some("text|json"),
+        section: Output,
         help: "Form of obit's own lines on stderr [default: text]",
-        apply: log_format, show: |s| if s.log_json { "json" } else { "text" }.to_owned() },
-    Setting { name: "verbose", short: Some('v'), also: &[], value: None, section: Output,
-        help: "Say more", apply: |s, v| boolean(v).map(|on| s.verbose = on), show: |s| s.verbose.to_string() },
+        apply: log_format,
+        show: |s| if s.log_json { "json" } else { "text" }.to_owned(),
+    },
+    Setting {
+        name: "verbose",
+        short: Some('v'),
+        also: &[],
+        value: None,
+        section: Output,
+        help: "Say more",
+        apply: |s, v| boolean(v).map(|on| s.verbose = on),
+        show: |s| s.verbose.to_string(),
+    },
 ];
 
 impl Setting {
@@ -149,9 +286,7 @@ fn show_duration(time: Duration) -> String {
 }
 
 fn size(text: &str) -> Result<usize, String> {
-    let wrong = || {
-        format!("{text:?} is no size up to {}M; write 64K, 1M or off", limits::STDERR_TAIL_MAX_BYTES >> 20)
-    };
+    let wrong = || format!("{text:?} is no size up to {}M; write 64K, 1M or off", limits::STDERR_TAIL_MAX_BYTES >> 20);
     let upper = text.to_ascii_uppercase();
     let plain = upper.trim_end_matches("IB").trim_end_matches('B');
     let (number, factor) = match plain.strip_suffix('K') {
@@ -189,7 +324,8 @@ fn shown(signal: Option<Signal>) -> String {
 
 fn rewrite(settings: &mut Settings, value: &str) -> Result<(), String> {
     for pair in value.split(',').filter(|pair| !pair.is_empty()) {
-        let (from, to) = pair.split_once(':').ok_or_else(|| format!("{pair:?} is no pair FROM:TO, such as TERM:QUIT"))?;
+        let (from, to) =
+            pair.split_once(':').ok_or_else(|| format!("{pair:?} is no pair FROM:TO, such as TERM:QUIT"))?;
         let from = signal(from)?;
         let to = if to == "0" { 0 } else { signal(to)?.number() as u8 };
         settings.rewrite[from.number() as usize] = to;
@@ -208,7 +344,8 @@ fn show_rewrite(settings: &Settings) -> String {
 
 fn map_exit(settings: &mut Settings, value: &str) -> Result<(), String> {
     for pair in value.split(',').filter(|pair| !pair.is_empty()) {
-        let parsed = pair.split_once(':').and_then(|(from, to)| Some((from.parse::<u8>().ok()?, to.parse::<u8>().ok()?)));
+        let parsed =
+            pair.split_once(':').and_then(|(from, to)| Some((from.parse::<u8>().ok()?, to.parse::<u8>().ok()?)));
         let (from, to) = parsed.ok_or_else(|| format!("{pair:?} is no pair of exit codes, such as 143:0"))?;
         settings.map_exit[usize::from(from)] = to;
     }
@@ -222,7 +359,8 @@ fn show_map_exit(settings: &Settings) -> String {
 
 fn expected_exit(settings: &mut Settings, value: &str) -> Result<(), String> {
     let code = |code: &str| code.trim().parse::<u8>().map_err(|_| format!("{code:?} is no exit code of 0 to 255"));
-    settings.expected_exit = value.split(',').filter(|code| !code.trim().is_empty()).map(code).collect::<Result<_, _>>()?;
+    settings.expected_exit =
+        value.split(',').filter(|code| !code.trim().is_empty()).map(code).collect::<Result<_, _>>()?;
     Ok(())
 }
 

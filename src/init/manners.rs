@@ -16,7 +16,7 @@ pub struct Manners {
     /// Descendants that outlive the main program get TERM, time and KILL; else they are left to the kernel.
     pub drain: bool,
     /// What the tool we stand in for would print at each moment; `None`: it is silent.
-    pub narrator: Option<fn(Moment) -> Option<String>>,
+    pub narrator: Option<fn(Moment<'_>) -> Option<String>>,
 }
 
 /// Where the child is put.
@@ -32,7 +32,7 @@ pub enum Placement {
 
 /// What a narrator may have a line for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Moment {
+pub enum Moment<'a> {
     /// Before anything is started; `reaping` is false when orphans will not come to us.
     Starting {
         reaping: bool,
@@ -45,6 +45,11 @@ pub enum Moment {
         pid: i32,
     },
     SessionMade,
+    /// exec(3) failed; said in place of obit's own sentence.
+    ExecFailed {
+        errno: i32,
+        command: &'a str,
+    },
     Received {
         signal: Signal,
     },

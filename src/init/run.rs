@@ -460,7 +460,12 @@ impl Init {
         case.stderr_tail = self.stderr.tail();
         if let Some(error) = self.child.exec_error.filter(|_| main) {
             let sentence = setup::exec_failure(&self.launch.command[0], &self.child.run, error.errno);
-            self.stderr.say(Level::Error, &sentence);
+            let command = self.launch.command[0].to_string_lossy().into_owned();
+            let narrator = self.launch.manners.narrator;
+            match narrator.and_then(|narrate| narrate(Moment::ExecFailed { errno: error.errno, command: &command })) {
+                Some(line) => self.stderr.write_line(&line),
+                None => self.stderr.say(Level::Error, &sentence),
+            }
             case.death = None;
             case.usage = None;
             case.spawn_error = Some(sentence);
@@ -555,7 +560,7 @@ impl Init {
         left::signal_all(signal, &self.workers.pids());
     }
 
-    fn narrate(&mut self, moment: Moment) {
+    fn narrate(&mut self, moment: Moment<'_>) {
         if let Some(line) = self.launch.manners.narrator.and_then(|narrate| narrate(moment)) {
             self.stderr.write_line(&line);
         }

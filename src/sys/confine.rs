@@ -149,7 +149,8 @@ mod tests {
 
     #[test]
     fn nothing_gets_out_of_the_cage() {
-        let escapes: [(&str, fn() -> bool); 6] = [
+        type Escape = (&'static str, fn() -> bool);
+        let escapes: [Escape; 6] = [
             ("open", || std::fs::File::open("/etc/passwd").is_ok()),
             ("socket", || std::net::UdpSocket::bind("127.0.0.1:0").is_ok()),
             ("connect", || std::os::unix::net::UnixStream::connect("/run/x").is_ok_and(|_| true)),

@@ -1,0 +1,291 @@
+//! The commands for people: one clap tree, from which help, completions and the manual page come too.
+
+#![forbid(unsafe_code)]
+
+use super::{crashes, doctor};
+use crate::config::options::{SETTINGS, Section};
+use crate::config::{self, Loaded};
+use crate::death::OWN_FAILURE;
+use crate::say::{Level, say};
+use crate::spool::{Spool, State, place};
+use clap::{Arg, ArgAction, ArgMatches, Command};
+use std::ffi::OsString;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+
+const EXAMPLES: &str = "\
+Examples:
+  obit -- /app --listen :8080        run /app as a container's entrypoint
+  obit run --dsn $DSN -- /app        and send its crashes to Sentry
+  obit crashes show                  read the last obituary
+  obit doctor                        what would happen here at a crash
+
+In a Dockerfile: ENTRYPOINT [\"/obit\", \"--\"]";
+
+/// The whole tree.
+pub fn tree() -> Command {
+    let json = || Arg::new("json").long("json").action(ArgAction::SetTrue).help("Print JSON");
+    let state_dir = || {
+        Arg::new("state-dir")
+            .long("state-dir")
+            .value_name("DIR")
+            .value_parser(clap::value_parser!(PathBuf))
+            .help("State directory to look at")
+    };
+    let id = || Arg::new("id").value_name("ID").help("Event id, or its first digits [default: the last one]");
+    Command::new("obit")
+        .version(env!("CARGO_PKG_VERSION"))
+        .about("An init for containers that writes the obituary of what it buries")
+        .after_help(EXAMPLES)
+        .subcommand_required(true)
+        .arg_required_else_help(true)
+        .subcommand(run_tree())
+        .subcommand(
+            Command::new("crashes")
+                .about("Read, resend or forget the reports kept here")
+                .subcommand_required(true)
+                .arg_required_else_help(true)
+                .subcommand(Command::new("list").about("One line for each, newest first").arg(json()).arg(state_dir()))
+                .subcommand(
+                    Command::new("show")
+                        .about("The obituary")
+                        .arg(id())
+                        .arg(
+                            Arg::new("last")
+                                .long("last")
+                                .action(ArgAction::SetTrue)
+                                .conflicts_with("id")
+                                .help("The last one, which is the default"),
+                        )
+                        .arg(json())
+                        .arg(state_dir()),
+                )
+                .subcommand(
+                    Command::new("resend")
+                        .about("Put a settled report back among those that wait")
+                        .arg(id().required(true))
+                        .arg(state_dir()),
+                )
+                .subcommand(
+                    Command::new("purge")
+                        .about("Forget reports for good: the settled ones, or all")
+                        .arg(Arg::new("all").long("all").action(ArgAction::SetTrue).help("Those that wait, too"))
+                        .arg(state_dir()),
+                ),
+        )
+        .subcommand(Command::new("status").about("What is kept, and who runs").arg(json()).arg(state_dir()))
+        .subcommand(
+            Command::new("doctor")
+                .about("What this environment allows, and what would happen at a crash")
+                .arg(json())
+                .arg(state_dir()),
+        )
+        .subcommand(
+            Command::new("config")
+                .about("Look at the configuration")
+                .subcommand_required(true)
+                .subcommand(Command::new("show").about("Every setting, its value and where it came from").arg(json()))
+                .subcommand(Command::new("check").about("Say what is wrong with file and environment")),
+        )
+        .subcommand(
+            Command::new("install")
+                .about("Copy this program into a directory, for images that have no package of it")
+                .arg(Arg::new("dir").value_name("DIR").required(true).value_parser(clap::value_parser!(PathBuf))),
+        )
+        .subcommand(
+            Command::new("completions").about("Print shell completions").arg(
+                Arg::new("shell")
+                    .value_name("SHELL")
+                    .required(true)
+                    .value_parser(clap::value_parser!(clap_complete::Shell)),
+            ),
+        )
+        .subcommand(Command::new("man").about("Print the manual page"))
+}
+
+/// The help of `run`; its options are read by [`super::run`], from the same table.
+fn run_tree() -> Command {
+    let mut run = Command::new("run")
+        .about("Run a program: start it, pass signals on, reap, report its crashes")
+        .override_usage("obit run [OPTIONS] [--] COMMAND [ARGUMENTS]...\n       obit [OPTIONS] -- COMMAND [ARGUMENTS]...")
+        .after_help("Every option has an environment twin OBIT_<NAME> and a key in the file given by --config (/etc/obit/obit.toml).\n\
+                     Exit status: the program's; 128+n for signal n; 125 our own failure, 126 not executable, 127 not found.");
+    for section in Section::ALL {
+        for setting in SETTINGS.iter().filter(|setting| setting.section == section) {
+            let mut arg = Arg::new(setting.name).long(setting.name).help(setting.help).help_heading(section.title());
+            arg = match setting.value {
+                Some(value) => arg.value_name(value).action(ArgAction::Append),
+                None => arg.action(ArgAction::SetTrue),
+            };
+            if let Some(short) = setting.short {
+                arg = arg.short(short);
+            }
+            run = run.arg(arg);
+        }
+    }
+    run.arg(
+        Arg::new("config")
+            .long("config")
+            .value_name("FILE")
+            .help("Configuration file (TOML)")
+            .help_heading(Section::Output.title()),
+    )
+    .arg(Arg::new("command").value_name("COMMAND").num_args(0..).trailing_var_arg(true).hide(true))
+}
+
+/// Carries out a command; the result is the exit status.
+pub fn ctl(words: &[OsString]) -> u8 {
+    let matches =
+        match tree().try_get_matches_from(std::iter::once(OsString::from("obit")).chain(words.iter().cloned())) {
+            Ok(matches) => matches,
+            Err(error) => {
+                let _ = error.print();
+                return if error.use_stderr() { OWN_FAILURE } else { 0 };
+            }
+        };
+    match carry_out(&matches) {
+        Ok(()) => 0,
+        Err(sentence) => {
+            say(Level::Error, &sentence);
+            1
+        }
+    }
+}
+
+fn carry_out(matches: &ArgMatches) -> Result<(), String> {
+    let (name, matches) = matches.subcommand().ok_or("no command was given")?;
+    match name {
+        "crashes" => {
+            let (name, matches) = matches.subcommand().ok_or("no command was given")?;
+            crashes::carry_out(name, matches, &spool(matches)?)
+        }
+        "status" => status(matches),
+        "doctor" => doctor::carry_out(&load(matches)?, matches.get_flag("json")),
+        "config" => match matches.subcommand() {
+            Some(("show", matches)) => show_config(&load_plain()?, matches.get_flag("json")),
+            _ => check_config(),
+        },
+        "install" => matches.get_one::<PathBuf>("dir").map_or(Ok(()), |dir| install(dir)),
+        "completions" => {
+            if let Some(shell) = matches.get_one::<clap_complete::Shell>("shell") {
+                clap_complete::generate(*shell, &mut tree(), "obit", &mut std::io::stdout());
+            }
+            Ok(())
+        }
+        "man" => clap_mangen::Man::new(tree()).render(&mut std::io::stdout()).map_err(|error| error.to_string()),
+        // `obit run --help` comes here; `run` itself never does.
+        _ => Err("write obit run [OPTIONS] -- COMMAND".to_owned()),
+    }
+}
+
+fn load_plain() -> Result<Loaded, String> {
+    config::load(&[], None, |name| std::env::var_os(name))
+}
+
+/// The settings, with the state directory of the command line.
+fn load(matches: &ArgMatches) -> Result<Loaded, String> {
+    let mut loaded = load_plain()?;
+    if let Some(dir) = matches.get_one::<PathBuf>("state-dir") {
+        loaded.settings.state_dir = Some(dir.clone());
+    }
+    Ok(loaded)
+}
+
+/// The spool that a command is about: found, never made.
+fn spool(matches: &ArgMatches) -> Result<Spool, String> {
+    let settings = load(matches)?.settings;
+    let places = settings.state_dir.map_or_else(place::candidates, |dir| vec![dir]);
+    let found = places.iter().find(|dir| dir.join("spool").is_dir());
+    found.map(|dir| Spool::open(dir)).ok_or_else(|| {
+        let places: Vec<_> = places.iter().map(|dir| dir.display().to_string()).collect();
+        format!("there is no state directory at {}; name it with --state-dir", places.join(", "))
+    })
+}
+
+fn status(matches: &ArgMatches) -> Result<(), String> {
+    let spool = spool(matches)?;
+    let state_dir = spool.root().parent().unwrap_or(Path::new("/")).to_owned();
+    let entries = spool.entries();
+    let count = |wanted: &str| entries.iter().filter(|entry| entry.state.as_str() == wanted).count();
+    let running = std::fs::read_dir(state_dir.join("runs")).map_or(0, |runs| {
+        runs.flatten().filter(|run| std::fs::File::open(run.path()).is_ok_and(|file| file.try_lock().is_err())).count()
+    });
+    let states = ["pending", "sent", "rejected", "corrupt"].map(|state| (state, count(state)));
+    let mut out = std::io::stdout();
+    if matches.get_flag("json") {
+        let mut object: serde_json::Map<String, serde_json::Value> =
+            states.iter().map(|(state, n)| ((*state).to_owned(), (*n).into())).collect();
+        object.insert("running".to_owned(), running.into());
+        object.insert("state_dir".to_owned(), state_dir.display().to_string().into());
+        let _ = writeln!(out, "{}", serde_json::Value::Object(object));
+        return Ok(());
+    }
+    let _ = writeln!(out, "state directory  {}", state_dir.display());
+    let _ = writeln!(out, "running          {running}");
+    for (state, n) in states {
+        let _ = writeln!(out, "{state:<16} {n}");
+    }
+    Ok(())
+}
+
+fn show_config(loaded: &Loaded, json: bool) -> Result<(), String> {
+    let rows = SETTINGS
+        .iter()
+        .zip(&loaded.origins)
+        .map(|(setting, origin)| (setting, (setting.show)(&loaded.settings), origin));
+    let mut out = std::io::stdout();
+    if json {
+        let object: serde_json::Map<String, serde_json::Value> = rows
+            .map(|(setting, value, origin)| {
+                (setting.key(), serde_json::json!({"value": value, "origin": origin.to_string()}))
+            })
+            .collect();
+        let _ = writeln!(out, "{}", serde_json::Value::Object(object));
+        return Ok(());
+    }
+    for (setting, value, origin) in rows {
+        let value = if value.is_empty() { "-" } else { &value };
+        let _ = writeln!(out, "{:<20} {value:<28} {origin}", setting.name);
+    }
+    Ok(())
+}
+
+fn check_config() -> Result<(), String> {
+    let loaded = load_plain()?;
+    for warning in &loaded.warnings {
+        say(Level::Warning, warning);
+    }
+    match loaded.warnings.len() {
+        0 => {
+            let _ = writeln!(std::io::stdout(), "the configuration is sound");
+            Ok(())
+        }
+        n => Err(format!("{n} value{} not used", if n == 1 { " is" } else { "s are" })),
+    }
+}
+
+/// Copies ourselves under a hidden name first, so that there is never half a program.
+fn install(dir: &Path) -> Result<(), String> {
+    use std::os::unix::fs::PermissionsExt as _;
+    let target = dir.join("obit");
+    let hidden = dir.join(".obit.new");
+    let copied = std::fs::create_dir_all(dir)
+        .and_then(|()| std::fs::copy("/proc/self/exe", &hidden))
+        .and_then(|_| std::fs::set_permissions(&hidden, std::fs::Permissions::from_mode(0o755)))
+        .and_then(|()| std::fs::rename(&hidden, &target));
+    match copied {
+        Ok(()) => {
+            let _ = writeln!(std::io::stdout(), "{}", target.display());
+            Ok(())
+        }
+        Err(error) => {
+            let _ = std::fs::remove_file(&hidden);
+            Err(format!("cannot install into {}: {error}", dir.display()))
+        }
+    }
+}
+
+/// States whose entries a purge forgets.
+pub fn is_purged(state: State, all: bool) -> bool {
+    all || state.is_settled()
+}

@@ -1,0 +1,158 @@
+//! `obit doctor`: what this environment allows, and what would happen at a crash.
+
+#![forbid(unsafe_code)]
+
+use crate::config::Loaded;
+use crate::config::options::mask_dsn;
+use crate::consent::{Channel, Consent};
+use crate::evidence::oom;
+use crate::spool::place::{self, Lasting};
+use crate::sys::process;
+use std::io::Write as _;
+
+/// How a finding is to be taken.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Mark {
+    Good,
+    Note,
+    Bad,
+}
+
+struct Finding {
+    mark: Mark,
+    what: &'static str,
+    says: String,
+}
+
+/// Prints the findings; it ends well whatever they are.
+pub fn carry_out(loaded: &Loaded, json: bool) -> Result<(), String> {
+    let findings = findings(loaded);
+    let mut out = std::io::stdout();
+    if json {
+        let rows: Vec<_> = findings
+            .iter()
+            .map(|finding| {
+                let mark = match finding.mark {
+                    Mark::Good => "ok",
+                    Mark::Note => "note",
+                    Mark::Bad => "problem",
+                };
+                serde_json::json!({"check": finding.what, "state": mark, "says": finding.says})
+            })
+            .collect();
+        let _ = writeln!(out, "{}", serde_json::Value::Array(rows));
+        return Ok(());
+    }
+    for finding in &findings {
+        let mark = match finding.mark {
+            Mark::Good => "✓",
+            Mark::Note => "!",
+            Mark::Bad => "✗",
+        };
+        let _ = writeln!(out, "{mark} {:<16} {}", finding.what, finding.says);
+    }
+    Ok(())
+}
+
+fn findings(loaded: &Loaded) -> Vec<Finding> {
+    let settings = &loaded.settings;
+    let mut list = Vec::new();
+    let mut add = |mark, what, says: String| list.push(Finding { mark, what, says });
+    for warning in &loaded.warnings {
+        add(Mark::Bad, "configuration", warning.clone());
+    }
+    match process::own_pid() {
+        1 => add(Mark::Good, "place", "PID 1: orphans come to us".to_owned()),
+        pid => add(Mark::Good, "place", format!("pid {pid}, not PID 1: obit run makes itself a subreaper")),
+    }
+    let place = place::resolve(settings);
+    for refused in &place.refused {
+        add(Mark::Bad, "state directory", refused.clone());
+    }
+    if let Some(dir) = &place.dir {
+        let (mark, lasts) = match place::lasting(dir) {
+            Lasting::Yes => (Mark::Good, "on a disk of its own"),
+            Lasting::ContainerLayer => {
+                (Mark::Note, "in the container's layer: gone with the container, so mount a volume there")
+            }
+            Lasting::No => {
+                (Mark::Note, "in memory: gone with the container, so mount a volume and name it with --state-dir")
+            }
+        };
+        add(mark, "state directory", format!("{}, {lasts}", dir.display()));
+    }
+    let consent = Consent::from_environment(|name| std::env::var_os(name));
+    for warning in &consent.warnings {
+        add(Mark::Bad, "consent", warning.clone());
+    }
+    match (&settings.dsn, consent.grant(Channel::Errors)) {
+        (None, _) => {
+            add(Mark::Note, "destination", "no DSN: reports stay here; set SENTRY_DSN to receive them".to_owned())
+        }
+        (Some(dsn), Err(by)) => add(Mark::Note, "destination", format!("{}, but switched off by {by}", mask_dsn(dsn))),
+        (Some(dsn), Ok(_)) => add(Mark::Good, "destination", mask_dsn(dsn)),
+    }
+    let read = |path: &str| std::fs::read_to_string(path).ok().map(|text| text.trim().to_owned());
+    match read("/proc/sys/kernel/core_pattern") {
+        None => add(Mark::Note, "core_pattern", "cannot be read here".to_owned()),
+        Some(pattern) => add(Mark::Good, "core_pattern", explain_core_pattern(&pattern)),
+    }
+    if let Ok((soft, hard)) = nix::sys::resource::getrlimit(nix::sys::resource::Resource::RLIMIT_CORE) {
+        let shown = |limit: u64| {
+            if limit == nix::sys::resource::RLIM_INFINITY { "unlimited".to_owned() } else { limit.to_string() }
+        };
+        add(Mark::Good, "RLIMIT_CORE", format!("soft {}, hard {}: obit leaves it alone", shown(soft), shown(hard)));
+    }
+    match read("/proc/sys/kernel/yama/ptrace_scope").as_deref() {
+        None | Some("0" | "1") => add(Mark::Good, "ptrace", "a parent may trace its own child here".to_owned()),
+        Some(scope) => {
+            add(Mark::Note, "ptrace", format!("yama ptrace_scope is {scope}: a parent may not trace its child"))
+        }
+    }
+    match oom::counter() {
+        Some(counter) => {
+            add(Mark::Good, "OOM kills", format!("counted in {}/{}", counter.dir, counter.version.counter_file()))
+        }
+        None => {
+            add(Mark::Note, "OOM kills", "no counter is visible: a SIGKILL cannot be told from an OOM kill".to_owned())
+        }
+    }
+    match &settings.termination_log {
+        Some(path) if path.exists() => add(Mark::Good, "termination log", path.display().to_string()),
+        Some(path) => {
+            add(Mark::Good, "termination log", format!("{} is not there, so nothing is written", path.display()))
+        }
+        None => add(Mark::Good, "termination log", "switched off".to_owned()),
+    }
+    list
+}
+
+/// core(5) in words.
+fn explain_core_pattern(pattern: &str) -> String {
+    match pattern.chars().next() {
+        None => "empty: with RLIMIT_CORE a file named core, or core.PID".to_owned(),
+        Some('|') => format!("{pattern}: the host's handler takes the core, whatever RLIMIT_CORE says"),
+        Some('@') => format!("{pattern}: the host's socket takes the core"),
+        Some('/') => format!("{pattern}: a file there, inside this container, if RLIMIT_CORE allows"),
+        Some(_) => format!("{pattern}: a file in the program's own directory, if RLIMIT_CORE allows"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn core_patterns_are_put_into_words() {
+        let table = [
+            ("", "empty"),
+            ("|/x %p", "handler"),
+            ("@/s", "socket"),
+            ("/c/core.%p", "inside this container"),
+            ("core", "own directory"),
+        ];
+        for (pattern, word) in table {
+            assert!(explain_core_pattern(pattern).contains(word), "{pattern}");
+        }
+    }
+}
