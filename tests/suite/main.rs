@@ -1,1 +1,23 @@
-fn main() {}
+//! Every trial of the real binary, in one program, so that it is linked once. Each module is one promise of obit's.
+
+mod bed;
+mod ends;
+mod need;
+mod reap;
+mod signals;
+mod stderr;
+mod stop;
+mod view;
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let arguments = libtest_mimic::Arguments::from_args();
+    let trials = [ends::trials(), signals::trials(), stop::trials(), reap::trials(), view::trials(), stderr::trials()]
+        .into_iter()
+        .flatten()
+        .collect();
+    let conclusion = libtest_mimic::run(&arguments, trials);
+    need::clean_up();
+    conclusion.exit_code()
+}
