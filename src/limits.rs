@@ -7,7 +7,11 @@ use std::time::Duration;
 /// From the forwarded stop signal to SIGKILL: two seconds less than the ten that Docker gives before it kills us.
 pub const STOP_GRACE: Duration = Duration::from_secs(8);
 /// Stop signals closer together than this are one wish: timeout(1) signals a process and then its group.
-pub const SAME_WISH: Duration = Duration::from_millis(100);
+pub const SAME_WISH: Duration = Duration::from_millis(5);
+/// Writing a report to the disk may take this long however short the stay for its delivery is.
+pub const EXAMINE_LEAST: Duration = Duration::from_secs(2);
+/// Workers that are killed as we leave are reaped before we go, within this.
+pub const WORKERS_GONE: Duration = Duration::from_millis(200);
 /// The longest stay between a death that is reported and our exit. DESIGN: a crash may cost seconds, never a restart.
 pub const REPORT_WAIT: Duration = Duration::from_secs(5);
 /// For descendants that are left when the main program has ended: TERM, this long, KILL.
@@ -71,6 +75,8 @@ pub const RETRY_AFTER_MAX: Duration = Duration::from_secs(86_400);
 pub const ATTEMPTS_MAX: u32 = 12;
 /// A wrong key (401, 403, 404) pauses the whole destination.
 pub const WRONG_KEY_PAUSE: Duration = Duration::from_secs(3_600);
+/// A 429 that names no time.
+pub const RATE_LIMIT_DEFAULT: Duration = Duration::from_secs(60);
 /// Between two sends, so that a full spool is not a burst.
 pub const SEND_SPACING: Duration = Duration::from_millis(100);
 /// A courier with nothing to do leaves.

@@ -76,6 +76,8 @@ struct Init {
     phase: Phase,
     anyone_left: bool,
     reporting_until: Option<Duration>,
+    /// However short that is, a report may be written until then.
+    writing_until: Duration,
     flushing_until: Option<Duration>,
 }
 
@@ -159,6 +161,7 @@ impl Init {
             phase: Phase::Living,
             anyone_left: true,
             reporting_until: None,
+            writing_until: Duration::ZERO,
             flushing_until: None,
             launch,
         };
@@ -236,7 +239,10 @@ impl Init {
             anyone_left: self.anyone_left,
             drain: self.launch.manners.drain,
             stop_deadline: self.stop_deadline,
-            reporting_until: self.reporting_until,
+            reporting_until: match self.reporting_until {
+                Some(until) if self.workers.examining() => Some(until.max(self.writing_until)),
+                other => other,
+            },
             flushing_until: self.flushing_until,
         }
     }
@@ -476,6 +482,7 @@ impl Init {
             marker.note_death(&case);
         }
         self.reporting_until = Some(now + self.launch.settings.report_wait);
+        self.writing_until = now + limits::EXAMINE_LEAST;
         self.workers.examine(case, main, &self.launch.settings, now);
         if main {
             self.run_ended(Some(death), at, now);
@@ -577,7 +584,7 @@ impl Init {
         let re_raise = death.signal().filter(|_| settings.re_raise && self.own_pid != 1);
         self.narrate(Moment::Ending { status });
         self.stderr.pump();
-        self.workers.kill_all();
+        self.workers.kill_all(clock::monotonic());
         if self.marker_settled
             && let Some(marker) = self.marker.take()
         {

@@ -9,7 +9,9 @@ use crate::case::{Case, Run};
 use crate::config::Settings;
 use crate::death::Death;
 use crate::limits;
-use crate::sys::{fd, process};
+use crate::sys::poll::Waiting;
+use crate::sys::signal::Signal;
+use crate::sys::{clock, fd, process, wait};
 use std::collections::VecDeque;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
@@ -143,6 +145,11 @@ impl Workers {
             || self.courier_pause > Duration::ZERO && self.courier_due.is_some()
     }
 
+    /// Whether something is still being written to the disk.
+    pub fn examining(&self) -> bool {
+        self.current.is_some() || !self.waiting.is_empty()
+    }
+
     /// A death to be examined.
     pub fn examine(&mut self, case: Case, about_main: bool, settings: &Settings, now: Duration) {
         if self.waiting.len() >= QUEUE && !about_main {
@@ -271,7 +278,7 @@ impl Workers {
         if let Some((pid, _, deadline)) = &mut self.current
             && now >= *deadline
         {
-            let _ = process::kill(*pid, crate::sys::signal::Signal::KILL);
+            let _ = process::kill(*pid, Signal::KILL);
             *deadline = Duration::MAX;
         }
         self.next(settings, now);
@@ -285,10 +292,13 @@ impl Workers {
         deadline.into_iter().chain(courier).min()
     }
 
-    /// Ends whoever is still there, before we leave.
-    pub fn kill_all(&self) {
+    /// Ends whoever is still there, and sees that they are gone, before we leave.
+    pub fn kill_all(&self, now: Duration) {
         for pid in self.pids() {
-            let _ = process::kill(pid, crate::sys::signal::Signal::KILL);
+            let _ = process::kill(pid, Signal::KILL);
+            while wait::reap(pid).is_none() && clock::monotonic() < now + limits::WORKERS_GONE {
+                Waiting::default().wait(Some(Duration::from_millis(1)));
+            }
         }
     }
 }
