@@ -1,12 +1,217 @@
 //! The role that carries what is in the spool to whoever agreed to receive it.
+//!
+//! It may be killed at any instant: an entry is moved to `sent/` only after the server took it, so the worst is that the
+//! same event id is sent twice, which Sentry folds into one.
 
 #![forbid(unsafe_code)]
 
 use crate::config::Settings;
+use crate::consent::{Channel, Consent, Granted};
+use crate::deliver::dsn::Dsn;
+use crate::deliver::envelope;
+use crate::deliver::retry::{self, Answer, Fate};
+use crate::deliver::transport::Transport;
+use crate::limits;
+use crate::report::{Report, Session};
+use crate::say::{Level, say};
+use crate::spool::{Entry, Kind, ReadError, Spool, State, memory, quota};
+use crate::sys::clock;
 use std::os::fd::OwnedFd;
 use std::path::Path;
+use std::time::{Duration, Instant};
 
-/// Delivers; 0: nothing is left to do.
-pub fn run(_: &Settings, _: Option<&Path>, _: Vec<OwnedFd>) -> u8 {
-    0
+/// What a visit came to.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Summary {
+    pub sent: usize,
+    pub rejected: usize,
+    /// Entries that wait for another time.
+    pub kept: usize,
+    /// Why they wait, or why nothing may be sent.
+    pub why: Option<String>,
+}
+
+/// As a worker of init: 0 when nothing is left to do, else the minutes after which to call again.
+pub fn run(settings: &Settings, state_dir: Option<&Path>, memory_reports: Vec<OwnedFd>) -> u8 {
+    let spool = state_dir.map(Spool::open);
+    let summary = visit(settings, spool.as_ref(), memory_reports, limits::COURIER_IDLE);
+    if summary.kept == 0 { 0 } else { CALL_AGAIN_MINUTES }
+}
+
+/// When entries are left over after a visit of a minute, the next one may wait as long as the longest backoff.
+const CALL_AGAIN_MINUTES: u8 = 15;
+
+/// `obit flush`: one attempt for each entry, in the foreground.
+pub fn flush(settings: &Settings, spool: &Spool) -> Summary {
+    visit(settings, Some(spool), Vec::new(), Duration::ZERO)
+}
+
+fn visit(settings: &Settings, spool: Option<&Spool>, memory_reports: Vec<OwnedFd>, patience: Duration) -> Summary {
+    let closed = |why: String| Summary { why: Some(why), ..Summary::default() };
+    // Nothing of the network is touched before there is a destination and permission.
+    let Some(dsn) = &settings.dsn else { return closed("there is no DSN".to_owned()) };
+    let consent = Consent::from_environment(|name| std::env::var_os(name));
+    let permission = match consent.grant(Channel::Errors) {
+        Ok(permission) => permission,
+        Err(by) => return closed(format!("switched off by {by}")),
+    };
+    let transport = match Dsn::parse(dsn).and_then(Transport::new) {
+        Ok(transport) => transport,
+        Err(sentence) => {
+            say(Level::Error, &format!("{sentence}; reports stay here until that is mended"));
+            return closed(sentence);
+        }
+    };
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return closed(format!("no runtime can be made ({error})")),
+    };
+    let visit = Visit { settings, permission, transport };
+    runtime.block_on(async {
+        let mut summary = Summary::default();
+        for fd in memory_reports {
+            visit.deliver_memory(fd, &mut summary, patience).await;
+        }
+        if let Some(spool) = spool {
+            visit.deliver_spool(spool, &mut summary, patience).await;
+        }
+        summary
+    })
+}
+
+struct Visit<'a> {
+    settings: &'a Settings,
+    permission: Granted,
+    transport: Transport,
+}
+
+impl Visit<'_> {
+    /// Goes through what waits, newest crash first, until nothing waits or patience is over.
+    async fn deliver_spool(&self, spool: &Spool, summary: &mut Summary, patience: Duration) {
+        let begin = Instant::now();
+        let lock = loop {
+            match spool.sender_lock() {
+                Some(lock) => break lock,
+                None if begin.elapsed() >= patience => {
+                    summary.why = Some("another obit delivers from this state directory".to_owned());
+                    return;
+                }
+                None => tokio::time::sleep(limits::SEND_SPACING).await,
+            }
+        };
+        loop {
+            spool.adopt();
+            let evicted = quota::enforce(spool, clock::unix_ms());
+            if !evicted.is_empty() {
+                say(
+                    Level::Warning,
+                    &format!("the spool is over its bounds; {} undelivered entries were dropped", evicted.len()),
+                );
+            }
+            let mut waiting: Vec<Entry> =
+                spool.entries().into_iter().filter(|entry| entry.state == State::Pending).collect();
+            waiting.sort_by_key(|entry| entry.kind == Kind::Session);
+            summary.kept = waiting.len();
+            let mut pause = None;
+            for entry in waiting {
+                match self.deliver(spool, &entry, summary).await {
+                    Some(wait) => {
+                        pause = Some(wait);
+                        break;
+                    }
+                    None => summary.kept -= 1,
+                }
+                tokio::time::sleep(limits::SEND_SPACING).await;
+            }
+            match pause {
+                Some(pause) if begin.elapsed() + pause < patience => tokio::time::sleep(pause).await,
+                None if spool.entries().iter().any(|entry| entry.state == State::Pending) => {}
+                _ => break,
+            }
+        }
+        drop(lock);
+    }
+
+    /// One entry; `Some`: it waits, and so does everything else, for so long.
+    async fn deliver(&self, spool: &Spool, entry: &Entry, summary: &mut Summary) -> Option<Duration> {
+        let envelope = match spool.read(entry).map(|content| self.envelope(entry.kind, &content)) {
+            Ok(Some(envelope)) => envelope,
+            Ok(None) | Err(ReadError::Corrupt(_)) => {
+                say(Level::Warning, &format!("the report {} is corrupt on disk and cannot be delivered", entry.id));
+                let _ = spool.mark(entry, State::Corrupt);
+                return None;
+            }
+            // It went while we looked: somebody purged it.
+            Err(ReadError::Io(_)) => return None,
+        };
+        let category = match entry.kind {
+            Kind::Crash => "error",
+            Kind::Session => "session",
+        };
+        let answer = self.transport.send(&self.permission, &envelope, category).await;
+        match retry::fate(answer, entry.attempts + 1) {
+            Fate::Sent => {
+                summary.sent += 1;
+                let settled = match entry.kind {
+                    Kind::Crash => spool.mark(entry, State::Sent).map(drop),
+                    Kind::Session => spool.remove(entry),
+                };
+                if let Err(error) = settled {
+                    say(Level::Warning, &format!("delivered, but {error}; it may be sent once more"));
+                    return Some(limits::RETRY_MAX);
+                }
+                None
+            }
+            Fate::Keep { pause, why } => {
+                say(Level::Warning, &format!("the report {} waits: {why}", entry.id));
+                let _ = spool.attempted(entry);
+                summary.why = Some(why);
+                Some(pause)
+            }
+            Fate::Reject { why } => {
+                say(Level::Error, &format!("the report {} was refused: {why}; it stays in rejected/", entry.id));
+                summary.rejected += 1;
+                let _ = spool.mark(entry, State::Rejected);
+                summary.why = Some(why);
+                None
+            }
+        }
+    }
+
+    /// A report that no disk took: sent from memory, for as long as we may.
+    async fn deliver_memory(&self, fd: OwnedFd, summary: &mut Summary, patience: Duration) {
+        let begin = Instant::now();
+        let Some(envelope) = memory::read(fd).ok().and_then(|content| self.envelope(Kind::Crash, &content)) else {
+            return;
+        };
+        for attempt in 1.. {
+            let answer: Answer = self.transport.send(&self.permission, &envelope, "error").await;
+            match retry::fate(answer, attempt) {
+                Fate::Sent => {
+                    summary.sent += 1;
+                    return;
+                }
+                Fate::Keep { pause, .. } if begin.elapsed() + pause < patience => tokio::time::sleep(pause).await,
+                Fate::Keep { why, .. } | Fate::Reject { why } => {
+                    say(Level::Error, &format!("the report is lost, it was only in memory: {why}"));
+                    summary.why = Some(why);
+                    return;
+                }
+            }
+        }
+    }
+
+    fn envelope(&self, kind: Kind, content: &[u8]) -> Option<Vec<u8>> {
+        let now = clock::unix_ms();
+        match kind {
+            Kind::Crash => {
+                let report: Report = serde_json::from_slice(content).ok()?;
+                Some(envelope::crash(&report, self.settings.server_name.as_deref(), now))
+            }
+            Kind::Session => {
+                let session: Session = serde_json::from_slice(content).ok()?;
+                Some(envelope::session(&session, now))
+            }
+        }
+    }
 }

@@ -74,9 +74,16 @@ pub fn tree() -> Command {
                 ),
         )
         .subcommand(Command::new("status").about("What is kept, and who runs").arg(json()).arg(state_dir()))
+        .subcommand(Command::new("flush").about("Deliver now what waits").arg(json()).arg(state_dir()))
         .subcommand(
             Command::new("doctor")
                 .about("What this environment allows, and what would happen at a crash")
+                .arg(
+                    Arg::new("proxy-for")
+                        .long("proxy-for")
+                        .value_name("URL")
+                        .help("Print the way to URL: direct, proxy URL or error TEXT"),
+                )
                 .arg(json())
                 .arg(state_dir()),
         )
@@ -160,6 +167,12 @@ fn carry_out(matches: &ArgMatches) -> Result<(), String> {
             crashes::carry_out(name, matches, &spool(matches)?)
         }
         "status" => status(matches),
+        "flush" => flush(matches),
+        "doctor" if matches.contains_id("proxy-for") => {
+            let url = matches.get_one::<String>("proxy-for").map(String::as_str).unwrap_or_default();
+            let _ = writeln!(std::io::stdout(), "{}", doctor::proxy_for(url));
+            Ok(())
+        }
         "doctor" => doctor::carry_out(&load(matches)?, matches.get_flag("json")),
         "config" => match matches.subcommand() {
             Some(("show", matches)) => show_config(&load_plain()?, matches.get_flag("json")),
@@ -225,6 +238,22 @@ fn status(matches: &ArgMatches) -> Result<(), String> {
     for (state, n) in states {
         let _ = writeln!(out, "{state:<16} {n}");
     }
+    Ok(())
+}
+
+fn flush(matches: &ArgMatches) -> Result<(), String> {
+    let summary = crate::courier::flush(&load(matches)?.settings, &spool(matches)?);
+    let mut out = std::io::stdout();
+    let crate::courier::Summary { sent, rejected, kept, why } = summary;
+    if matches.get_flag("json") {
+        let _ = writeln!(out, "{}", serde_json::json!({"sent": sent, "rejected": rejected, "kept": kept, "why": why}));
+        return Ok(());
+    }
+    let _ = writeln!(
+        out,
+        "{sent} sent, {rejected} refused, {kept} waiting{}",
+        why.map(|why| format!(": {why}")).unwrap_or_default()
+    );
     Ok(())
 }
 

@@ -5,6 +5,8 @@
 use crate::config::Loaded;
 use crate::config::options::mask_dsn;
 use crate::consent::{Channel, Consent};
+use crate::deliver::dsn::Dsn;
+use crate::deliver::proxy::{self, Environment};
 use crate::evidence::oom;
 use crate::spool::place::{self, Lasting};
 use crate::sys::process;
@@ -54,6 +56,14 @@ pub fn carry_out(loaded: &Loaded, json: bool) -> Result<(), String> {
     Ok(())
 }
 
+/// One line: `direct`, `proxy URL` or `error TEXT`.
+pub fn proxy_for(url: &str) -> String {
+    let environment = Environment::from(|name| std::env::var_os(name));
+    let decided =
+        url::Url::parse(url).map_err(|error| error.to_string()).and_then(|url| proxy::decide(&environment, &url));
+    decided.map_or_else(|error| format!("error {error}"), |route| route.to_string())
+}
+
 fn findings(loaded: &Loaded) -> Vec<Finding> {
     let settings = &loaded.settings;
     let mut list = Vec::new();
@@ -90,7 +100,13 @@ fn findings(loaded: &Loaded) -> Vec<Finding> {
             add(Mark::Note, "destination", "no DSN: reports stay here; set SENTRY_DSN to receive them".to_owned())
         }
         (Some(dsn), Err(by)) => add(Mark::Note, "destination", format!("{}, but switched off by {by}", mask_dsn(dsn))),
-        (Some(dsn), Ok(_)) => add(Mark::Good, "destination", mask_dsn(dsn)),
+        (Some(dsn), Ok(_)) => match Dsn::parse(dsn) {
+            Ok(parsed) => {
+                add(Mark::Good, "destination", mask_dsn(dsn));
+                add(Mark::Good, "way", proxy_for(parsed.envelope_url().as_str()));
+            }
+            Err(sentence) => add(Mark::Bad, "destination", format!("{sentence}; nothing can be sent")),
+        },
     }
     let read = |path: &str| std::fs::read_to_string(path).ok().map(|text| text.trim().to_owned());
     match read("/proc/sys/kernel/core_pattern") {
