@@ -1,9 +1,11 @@
 //! Every trial of the real binary, in one program, so that it is linked once. Each module is one promise of obit's.
 
 mod bed;
+mod delivery;
 mod ends;
 mod need;
 mod reap;
+mod server;
 mod signals;
 mod stderr;
 mod stop;
@@ -13,10 +15,18 @@ use std::process::ExitCode;
 
 fn main() -> ExitCode {
     let arguments = libtest_mimic::Arguments::from_args();
-    let trials = [ends::trials(), signals::trials(), stop::trials(), reap::trials(), view::trials(), stderr::trials()]
-        .into_iter()
-        .flatten()
-        .collect();
+    let trials = [
+        ends::trials(),
+        signals::trials(),
+        stop::trials(),
+        reap::trials(),
+        view::trials(),
+        stderr::trials(),
+        delivery::trials(),
+    ]
+    .into_iter()
+    .flatten()
+    .collect();
     let conclusion = libtest_mimic::run(&arguments, trials);
     need::clean_up();
     conclusion.exit_code()
