@@ -187,7 +187,7 @@ mod tests {
             (&[("HTTP_PROXY", "up.test"), ("http_proxy", "low.test")], "http://h.test/", "proxy http://up.test"),
             (&[("ALL_PROXY", "http://p.test")], "https://h.test/", "direct"),
             (&[("HTTPS_PROXY", "socks5://u:pw@p.test:1080")], "https://h.test/", "proxy socks5://u:xxxxx@p.test:1080"),
-            (&[("HTTPS_PROXY", "http://[bad")], "https://h.test/", "direct"),
+            (&[("HTTPS_PROXY", ":bad")], "https://h.test/", "direct"),
             (&[p, ("REQUEST_METHOD", "GET")], "https://h.test/", "proxy http://p.test:3128"),
             (&[("HTTP_PROXY", "p.test"), ("REQUEST_METHOD", "")], "http://h.test/", "proxy http://p.test"),
             (&[p], "ftp://h.test/", "direct"),
