@@ -49,6 +49,8 @@ pub fn rows(bed: &Bed) -> Vec<Row> {
     );
     vec![
         Row::new("SIGUSR1 → program's handler, median", "µs", latency.median()).must(OfTini(1.2)).stretch(OfTini(1.0)),
+        // On a busy machine the median depends on whose processor was free; the quick tenth is the way itself.
+        Row::new("SIGUSR1 → program's handler, p10", "µs", latency.quantile(0.1)),
         Row::new("SIGUSR1 → program's handler, p90", "µs", latency.quantile(0.9)),
         Row::new(format!("SIGUSR1 lost of {}", bed.plan.signals), "", lost.sum()).must(AtMost(0.0)),
     ]

@@ -32,6 +32,7 @@ pub fn rows(bed: &Bed) -> Vec<Row> {
         Row::new("start-up: wall over no init, median", "µs", over_none(wall.median()))
             .must(OfReference(1.3))
             .stretch(OfReference(1.1)),
+        Row::new("start-up: wall over no init, p10", "µs", over_none(wall.quantile(0.1))),
         Row::new("start-up: wall over no init, p90", "µs", over_none(wall.quantile(0.9))),
         Row::new("start-up: CPU over no init, median", "µs", over_none(cpu.median())),
         Row::new("start-up: exec → program's main, median", "µs", to_main.median()),
