@@ -32,11 +32,12 @@ fn crashes(bed: &Bed, threads: u64, mib: u64, whose: &str) -> Vec<Row> {
         |_| true,
         |i, contender| {
             let times = crash(bed, contender, threads, mib)?;
-            gone.push(i, times.gone_ms);
-            if let Some(report) = times.report {
-                minimal.push(i, report.minimal_ms);
-                complete.push(i, report.complete_ms);
-                arrived.push(i, report.arrived_ms);
+            let ms = |at_ns| us(times.crash_ns, at_ns) / 1e3;
+            gone.push(i, ms(times.gone_ns));
+            if let Some((minimal_ns, complete_ns)) = times.spooled {
+                minimal.push(i, ms(minimal_ns));
+                complete.push(i, ms(complete_ns));
+                arrived.push(i, ms(bed.server.event_ns(PATIENCE).ok_or("no event came to the server")?));
             }
             Ok(())
         },
@@ -56,15 +57,10 @@ fn crashes(bed: &Bed, threads: u64, mib: u64, whose: &str) -> Vec<Row> {
 }
 
 struct Times {
-    gone_ms: f64,
-    /// obit's only.
-    report: Option<ReportTimes>,
-}
-
-struct ReportTimes {
-    minimal_ms: f64,
-    complete_ms: f64,
-    arrived_ms: f64,
+    crash_ns: u64,
+    /// The minimal entry, the complete one; obit's only.
+    spooled: Option<(u64, u64)>,
+    gone_ns: u64,
 }
 
 fn crash(bed: &Bed, contender: &Contender, threads: u64, mib: u64) -> Result<Times, String> {
@@ -81,16 +77,6 @@ fn crash(bed: &Bed, contender: &Contender, threads: u64, mib: u64) -> Result<Tim
     } else {
         None
     };
-    let ended = bout.ends_with(SEGFAULT)?;
-    let crash_ns = bout.board.facts().done_ns.load(SeqCst);
-    let ms = |at_ns| us(crash_ns, at_ns) / 1e3;
-    let report = match spooled {
-        None => None,
-        Some((minimal_ns, complete_ns)) => {
-            let arrived_ns = bed.server.event_ns(PATIENCE).ok_or("no event came to the server")?;
-            let (minimal_ms, complete_ms) = (ms(minimal_ns), ms(complete_ns));
-            Some(ReportTimes { minimal_ms, complete_ms, arrived_ms: ms(arrived_ns) })
-        }
-    };
-    Ok(Times { gone_ms: ms(ended.at_ns), report })
+    let gone_ns = bout.ends_with(SEGFAULT)?.at_ns;
+    Ok(Times { crash_ns: bout.board.facts().done_ns.load(SeqCst), spooled, gone_ns })
 }
