@@ -60,7 +60,7 @@ fn run(plan: Plan) -> io::Result<()> {
     let programs = tempfile::TempDir::new_in(env!("CARGO_TARGET_TMPDIR"))?;
     let probe = compile::probe(programs.path())?;
     let reference = compile::reference_init(programs.path())?;
-    let (contenders, missing) = contender::all(&probe, reference);
+    let (contenders, missing) = contender::all(&probe, reference, programs.path())?;
     let bed = Bed::new(contenders, plan, probe, server::Server::start()?)?;
 
     let mut rows = Vec::new();
