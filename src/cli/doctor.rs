@@ -59,9 +59,7 @@ pub fn carry_out(loaded: &Loaded, json: bool) -> Result<(), String> {
 /// One line: `direct`, `proxy URL` or `error TEXT`.
 pub fn proxy_for(url: &str) -> String {
     let environment = Environment::from(|name| std::env::var_os(name));
-    let decided =
-        url::Url::parse(url).map_err(|error| error.to_string()).and_then(|url| proxy::decide(&environment, &url));
-    decided.map_or_else(|error| format!("error {error}"), |route| route.to_string())
+    proxy::decide(&environment, url).map_or_else(|error| format!("error {error}"), |route| route.to_string())
 }
 
 fn findings(loaded: &Loaded) -> Vec<Finding> {

@@ -4,6 +4,7 @@
 
 pub mod dsn;
 pub mod envelope;
+pub mod go_url;
 pub mod proxy;
 pub mod retry;
 pub mod transport;

@@ -22,7 +22,7 @@ impl Transport {
     /// Fails when the proxy variables or the system's roots make no way there.
     pub fn new(dsn: Dsn) -> Result<Transport, String> {
         let environment = Environment::from(|name| std::env::var_os(name));
-        let route = proxy::decide(&environment, &dsn.envelope_url())?;
+        let route = proxy::decide(&environment, dsn.envelope_url().as_str())?;
         let mut builder = reqwest::Client::builder()
             .no_proxy()
             .tls_backend_preconfigured(tls()?)
@@ -31,8 +31,7 @@ impl Transport {
             .timeout(limits::REQUEST_TIMEOUT)
             .user_agent(concat!("obit/", env!("CARGO_PKG_VERSION")));
         if let Route::Proxy(url) = &route {
-            let proxy =
-                reqwest::Proxy::all(url.clone()).map_err(|error| format!("{route} cannot be used ({error})"))?;
+            let proxy = reqwest::Proxy::all(url.as_str()).map_err(|_| format!("{route} cannot be used"))?;
             builder = builder.proxy(proxy);
         }
         let client = builder.build().map_err(|error| chain(&error))?;
