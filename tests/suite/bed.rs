@@ -143,6 +143,7 @@ impl Bed {
             ],
             stdin: Vec::new(),
             slow_stderr: false,
+            patience: DEADLINE,
             status: self.path(format!("status-{}", fresh_number())),
         }
     }
@@ -162,6 +163,7 @@ pub struct Setup {
     environment: Vec<(OsString, OsString)>,
     stdin: Vec<u8>,
     slow_stderr: bool,
+    patience: Duration,
     status: PathBuf,
 }
 
@@ -194,6 +196,12 @@ impl Setup {
         self
     }
 
+    /// A deadline of its own, for what has much to do.
+    pub fn within(mut self, patience: Duration) -> Setup {
+        self.patience = patience;
+        self
+    }
+
     /// Runs it to its end.
     pub fn end(self) -> Ended {
         self.start().end()
@@ -214,7 +222,7 @@ impl Setup {
         let stdout = Stream::of(outer.stdout.take().expect("piped"), false);
         let stderr = Stream::of(outer.stderr.take().expect("piped"), self.slow_stderr);
         let what = self.argv.iter().take(12).map(|a| a.to_string_lossy()).collect::<Vec<_>>().join(" ");
-        Running { outer, stdout, stderr, status: self.status, begun, what }
+        Running { outer, stdout, stderr, status: self.status, begun, patience: self.patience, what }
     }
 }
 
@@ -225,6 +233,7 @@ pub struct Running {
     stderr: Stream,
     status: PathBuf,
     begun: Instant,
+    patience: Duration,
     what: String,
 }
 
@@ -299,11 +308,11 @@ impl Running {
     /// Waits for its end.
     pub fn end(mut self) -> Ended {
         self.stderr.open();
-        let over = wait_for(|| self.outer.try_wait().ok().flatten());
+        let over = wait_within(self.patience, || self.outer.try_wait().ok().flatten());
         let took = self.begun.elapsed();
         if over.is_none() {
             let (stdout, stderr) = (self.stdout(), self.stderr());
-            panic!("still running after {DEADLINE:?}: {}\nstdout: {stdout}\nstderr: {stderr}", self.what);
+            panic!("still running after {:?}: {}\nstdout: {stdout}\nstderr: {stderr}", self.patience, self.what);
         }
         let status = std::fs::read_to_string(&self.status).unwrap_or_default();
         let (stdout, stderr) = (self.stdout.drain(), self.stderr.drain());
@@ -338,13 +347,17 @@ pub fn children_of(pid: i32) -> Vec<i32> {
 }
 
 /// Looks until there is something, for no longer than [`DEADLINE`].
-pub fn wait_for<T>(mut look: impl FnMut() -> Option<T>) -> Option<T> {
+pub fn wait_for<T>(look: impl FnMut() -> Option<T>) -> Option<T> {
+    wait_within(DEADLINE, look)
+}
+
+fn wait_within<T>(patience: Duration, mut look: impl FnMut() -> Option<T>) -> Option<T> {
     let begun = Instant::now();
     loop {
         if let Some(found) = look() {
             return Some(found);
         }
-        if begun.elapsed() > DEADLINE {
+        if begun.elapsed() > patience {
             return None;
         }
         thread::sleep(LOOK_AGAIN);

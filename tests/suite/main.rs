@@ -4,6 +4,7 @@ mod bed;
 mod delivery;
 mod ends;
 mod need;
+mod peers;
 mod reap;
 mod server;
 mod signals;
@@ -23,6 +24,7 @@ fn main() -> ExitCode {
         view::trials(),
         stderr::trials(),
         delivery::trials(),
+        peers::trials(),
     ]
     .into_iter()
     .flatten()

@@ -12,6 +12,8 @@ pub enum Need {
     Room,
     /// A program on PATH.
     Tool(&'static str),
+    /// A path named by an environment variable that `.ci/run` sets.
+    Prepared { variable: &'static str, what: &'static str },
 }
 
 impl Need {
@@ -30,6 +32,11 @@ impl Need {
         match self {
             Need::Room => room_missing(),
             Need::Tool(name) => (!on_path(name)).then(|| format!("no {name} on PATH")),
+            Need::Prepared { variable, what } => match std::env::var_os(variable) {
+                None => Some(format!("needs {what}, which .ci/run prepares ({variable} is not set)")),
+                Some(path) if !Path::new(&path).exists() => Some(format!("{variable} names no file: {path:?}")),
+                Some(_) => None,
+            },
         }
     }
 }

@@ -10,6 +10,7 @@ pub fn trials() -> Vec<Trial> {
     trials.extend(both("a program that ends when asked ends with its own code", &[], asked));
     trials.extend(both("a program that does not end when asked is killed after its grace", &[], grace));
     trials.extend(both("a second TERM hurries", &[], hurry));
+    trials.extend(both("a TERM that is told twice at once is one wish", &[], one_wish));
     trials.extend(both("stop-delay keeps the TERM back", &[], delay));
     trials.extend(both("a second TERM ends the delay", &[], hurried_delay));
     trials.extend(both("stop-signal is sent instead of TERM", &[], other_signal));
@@ -43,15 +44,26 @@ fn grace(bed: &Bed) {
     run.end().code(137);
 }
 
+/// Two within a tenth of a second are one wish, so it is asked until it is heard.
 fn hurry(bed: &Bed) {
     let run = bed.run(&["--stop-grace", "1h"], ["sh", "-c", STUBBORN]).start();
     run.says("ready\n");
     run.signal(Signal::SIGTERM);
     run.says("asked\n");
-    // Two signals within five milliseconds are one wish: timeout(1) sends such pairs.
-    std::thread::sleep(Duration::from_millis(50));
-    run.signal(Signal::SIGTERM);
+    run.until("the end of the patience", || {
+        run.signal(Signal::SIGTERM);
+        run.stderr().contains("did not end when asked").then_some(())
+    });
     run.end().code(137);
+}
+
+/// timeout(1) signals its child and then the child's group: the program must still get its grace.
+fn one_wish(bed: &Bed) {
+    let script = "trap 'sleep 0.5; exit 9' TERM; echo ready; while :; do sleep 0.02; done";
+    let run = bed.run(&["--stop-grace", "1h"], ["sh", "-c", script]).start();
+    run.says("ready\n");
+    run.queue(["15", "15", "15"]);
+    run.end().code(9);
 }
 
 /// What a load balancer needs: the endpoint is taken out first, then the program stops.
