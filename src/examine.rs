@@ -2,7 +2,8 @@
 //!
 //! | step | if we die in it |
 //! |---|---|
-//! | the minimal entry is written and synced | init starts another examiner with the same case |
+//! | the death is taken from the crash loop's budget; it may be counted only | init starts another examiner with the same case |
+//! | the minimal entry is written and synced | 〃 |
 //! | what the cage would forbid is opened and read | the minimal entry stands |
 //! | the cage closes ([`confine`](crate::sys::confine)) | 〃 |
 //! | foreign bytes are parsed, the full report replaces the minimum | 〃 |
@@ -12,17 +13,20 @@
 
 use crate::case::{Case, Id, Reason, Run, Subject, Zombie};
 use crate::config::Settings;
+use crate::consent::{Channel, Consent};
 use crate::death::Death;
 use crate::evidence::{build_id, host, oom, zombie};
 use crate::report::build::{self, Learnt};
 use crate::report::group::{self, Budget};
-use crate::report::{Gap, Report, text};
+use crate::report::scrub::Scrubber;
+use crate::report::{Gap, Report, Session, text};
 use crate::say::{Level, say};
-use crate::spool::{Kind, Spool, marker, memory, quota};
+use crate::spool::{Entry, Kind, OpenEntry, Spool, marker, memory, quota};
 use crate::sys::{clock, confine};
 use std::fs::{File, OpenOptions};
 use std::io::Write as _;
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 
 /// The report is on disk.
@@ -36,83 +40,84 @@ const NOTHING: u8 = 5;
 
 /// Examines one case; the result is the exit status that init understands.
 pub fn examine(case: Case, settings: &Settings, state_dir: Option<&Path>, memory_file: Option<OwnedFd>) -> u8 {
-    let suppressed = match state_dir.map(|dir| group::take(dir, &group::fingerprint(&case), case.at_unix_ms)) {
+    let environment: Vec<(String, String)> = std::env::vars_os()
+        .map(|(name, value)| (name.to_string_lossy().into_owned(), value.to_string_lossy().into_owned()))
+        .collect();
+    let mut scrubber = Scrubber::new(environment.iter().map(|(name, value)| (name.as_str(), value.as_str())));
+    let budget = state_dir.map(|dir| group::take(dir, &group::fingerprint(&case), case.at_unix_ms));
+    let suppressed = match budget {
         Some(Budget::Count) => {
-            note_termination(settings, &build::minimal(&case));
+            note_termination(settings, &build::minimal(&case, &mut scrubber));
             return COUNTED;
         }
         Some(Budget::Tell { suppressed }) => suppressed,
         None => 0,
     };
-    let minimal = Report { suppressed, ..build::minimal(&case) };
+    let minimal = Report { suppressed, ..build::minimal(&case, &mut scrubber) };
     let spool = state_dir.map(Spool::open);
     let open = spool.as_ref().and_then(|spool| {
-        spool
-            .begin(Kind::Crash, case.event_id, case.at_unix_ms, &json(&minimal))
-            .inspect_err(|error| {
-                say(Level::Error, &format!("{error}; the report is kept in memory until it is delivered"))
-            })
-            .ok()
+        let begun = spool.begin(Kind::Crash, case.event_id, case.at_unix_ms, &json(&minimal));
+        let unkept = |error| say(Level::Error, &format!("{error}; the report lives in memory until it is delivered"));
+        begun.map_err(unkept).ok()
     });
     note_termination(settings, &minimal);
 
-    let mut learnt = Learnt { host: host::facts(), ..Learnt::default() };
-    let exe = case.run.exe.as_deref().filter(|_| case.subject == Subject::Main).and_then(|exe| File::open(exe).ok());
-    let memory_bytes = oom::counter().map(|counter| {
-        let (limit, peak) = counter.version.limit_files();
-        let read = |name: &str| {
-            std::fs::read_to_string(format!("{}/{name}", counter.dir)).ok().and_then(|text| oom::bytes(&text))
-        };
-        (counter.version.counter_file(), read(limit), read(peak))
-    });
-    let environment: Vec<(String, String)> = std::env::vars_os()
-        .map(|(name, value)| (name.to_string_lossy().into_owned(), value.to_string_lossy().into_owned()))
-        .collect();
+    let host = host::Sources::read();
+    let exe = case.run.exe.as_deref().filter(|_| case.subject == Subject::Main).and_then(open_to_look);
+    let limits = oom::counter().map(|counter| counter.limits());
 
     let writable: Vec<&Path> = spool.iter().map(Spool::root).collect();
-    for gap in confine::confine(&writable) {
-        learnt.gaps.push(gap_of(&gap));
-    }
+    let mut learnt = Learnt::default();
+    learnt.gaps.extend(confine::confine(&writable).iter().map(|gap| Gap::of(gap)));
 
+    learnt.host = host.facts();
+    learnt.process = zombie::facts(&case.zombie);
+    if case.zombie.status.is_empty() && case.pid.is_some() {
+        learnt.gaps.push(Gap::of("uid, gid, cgroup: /proc of the dead process could not be read"));
+    }
     match exe.as_ref().map(build_id::of) {
         Some(Ok(id)) => learnt.build_id = Some(id),
         Some(Err(why)) => learnt.gaps.push(Gap { what: "build id".to_owned(), why }),
-        None if case.subject == Subject::Main => {
-            learnt.gaps.push(gap_of("build id: the program's file could not be opened"));
+        None if case.subject == Subject::Main && case.reason != Reason::SpawnFailed => {
+            learnt.gaps.push(Gap::of("build id: the program's file could not be opened"));
         }
         None => {}
     }
-    match memory_bytes {
-        Some((source, limit, peak)) => learnt.oom = build::oom_facts(&case, source, limit, peak),
-        None => learnt.gaps.push(gap_of("oom counter: no cgroup with a memory controller is visible here")),
+    learnt.oom = limits.and_then(|limits| build::oom_facts(&case, limits.source, limits.limit, limits.peak));
+    if learnt.oom.is_none() && case.pid.is_some() {
+        learnt.gaps.push(Gap::of("oom counter: no cgroup with a memory controller is visible here"));
     }
-    let dead = zombie::facts(&case.zombie);
-    learnt.uid = dead.uid;
-    learnt.gid = dead.gid;
-    learnt.ns_pids = dead.ns_pids;
-    learnt.cgroup = dead.cgroup;
-    let report = build::build(&case, learnt, &environment, suppressed);
-    keep(&json(&report), spool.as_ref().zip(open), memory_file)
+    let report = Report { suppressed, ..build::build(&case, learnt, &environment, &mut scrubber) };
+    keep(report, spool.as_ref().zip(open), memory_file)
 }
 
-/// Puts the full report where it can be: over the minimum, else beside it in memory.
-fn keep(content: &[u8], entry: Option<(&Spool, crate::spool::OpenEntry)>, memory_file: Option<OwnedFd>) -> u8 {
-    if let Some((spool, mut open)) = entry {
-        if let Err(error) = spool.improve(&mut open, content) {
-            say(Level::Warning, &format!("{error}; the minimal report stands"));
-        }
-        return match spool.settle(open) {
-            Ok(_) => DURABLE,
-            Err(error) => {
-                say(Level::Warning, &format!("{error}; the next courier takes it up where it is"));
-                DURABLE
-            }
+/// Opens a file of the program's, which may be anything by now, without waiting for it.
+fn open_to_look(path: &Path) -> Option<File> {
+    OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY).open(path).ok()
+}
+
+/// Puts the full report where it can be: over the minimum, else into memory.
+fn keep(report: Report, entry: Option<(&Spool, OpenEntry)>, memory_file: Option<OwnedFd>) -> u8 {
+    let content = json(&report);
+    let Some((spool, mut open)) = entry else {
+        return match memory_file.map(|fd| memory::write(fd, &content)) {
+            Some(Ok(())) => IN_MEMORY,
+            _ => NOTHING,
         };
+    };
+    // On a disk that is nearly full: without what is settled, then with less of it, then the minimum alone.
+    let improved = spool
+        .improve(&mut open, &content)
+        .or_else(|error| if quota::make_room(spool) > 0 { spool.improve(&mut open, &content) } else { Err(error) })
+        .or_else(|_| spool.improve(&mut open, &json(&build::shortened(report))));
+    if let Err(error) = improved {
+        say(Level::Warning, &format!("{error}; of this death the minimal report stands"));
     }
-    match memory_file.map(|fd| memory::write(fd, content)) {
-        Some(Ok(())) => IN_MEMORY,
-        _ => NOTHING,
+    if let Err(error) = spool.settle(open) {
+        say(Level::Warning, &format!("{error}; the next courier takes the report up where it is"));
     }
+    quota::enforce(spool, clock::unix_ms());
+    DURABLE
 }
 
 /// Turns what dead runs left behind into reports, each once.
@@ -122,30 +127,21 @@ pub fn recover(settings: &Settings, state_dir: &Path) -> u8 {
     quota::enforce(&spool, clock::unix_ms());
     for stale in marker::stale(state_dir) {
         let case = case_of(&stale);
-        let told = spool.entries().iter().any(|entry| entry.id == case.event_id);
-        let report = Report {
-            complete: true,
-            ..build::build(&case, Learnt { host: host::facts(), ..Learnt::default() }, &[], 0)
-        };
-        if told {
+        if spool.entries().iter().any(|entry| entry.id == case.event_id) {
             stale.done();
             continue;
         }
-        say(
-            Level::Warning,
-            &format!("the last run of {} left no word of its end; report {}", case.run.component, case.event_id),
-        );
-        let kept = spool
-            .begin(Kind::Crash, case.event_id, case.at_unix_ms, &json(&report))
-            .and_then(|open| spool.settle(open));
-        match kept {
+        // The environment that could name its secrets is gone with the run, and so is all that they could stand in.
+        let mut scrubber = Scrubber::new([]);
+        let learnt = Learnt { host: host::Sources::read().facts(), ..Learnt::default() };
+        let report = build::build(&case, learnt, &[], &mut scrubber);
+        match write(&spool, Kind::Crash, case.event_id, case.at_unix_ms, &json(&report)) {
             Ok(_) => {
-                if settings.dsn.is_some() {
-                    write_session(&spool, &case.run, None, case.at_unix_ms);
-                }
+                say(Level::Warning, &format!("told late, of an earlier run: {}", text::one_line(&report)));
+                session(&case.run, case.death, case.at_unix_ms, settings, state_dir);
                 stale.done();
             }
-            Err(error) => say(Level::Error, &format!("{error}; the next start tells of it")),
+            Err(error) => say(Level::Error, &format!("{error}; the next start tells of the run that left no word")),
         }
     }
     0
@@ -183,24 +179,44 @@ fn unclean_id(run: Id) -> Id {
     Id(bytes)
 }
 
-/// Writes down how a run ended.
-pub fn session(run: &Run, death: Option<Death>, ended_unix_ms: u64, _: &Settings, state_dir: &Path) -> u8 {
-    write_session(&Spool::open(state_dir), run, death, ended_unix_ms);
+/// Writes down how a run ended, for those who asked to know: a release, a destination and consent are there.
+pub fn session(run: &Run, death: Option<Death>, ended_unix_ms: u64, settings: &Settings, state_dir: &Path) -> u8 {
+    let consent = Consent::from_environment(|name| std::env::var_os(name));
+    let Some(session) = session_to_tell(run, death, ended_unix_ms, settings, &consent) else { return 0 };
+    if let Err(error) = write(&Spool::open(state_dir), Kind::Session, run.id, ended_unix_ms, &json(&session)) {
+        say(Level::Warning, &format!("{error}; release health misses this run"));
+    }
     0
 }
 
-fn write_session(spool: &Spool, run: &Run, death: Option<Death>, ended_unix_ms: u64) {
-    let Some(session) = build::session(run, death, ended_unix_ms) else { return };
-    let kept = spool.begin(Kind::Session, run.id, ended_unix_ms, &json(&session)).and_then(|open| spool.settle(open));
-    if let Err(error) = kept {
-        say(Level::Warning, &format!("{error}; release health misses this run"));
-    }
+fn session_to_tell(
+    run: &Run,
+    death: Option<Death>,
+    ended_unix_ms: u64,
+    settings: &Settings,
+    consent: &Consent,
+) -> Option<Session> {
+    settings.dsn.as_ref()?;
+    consent.grant(Channel::Errors).ok()?;
+    build::session(run, death, ended_unix_ms)
 }
 
-/// One line for `kubectl describe pod`. The file is the runtime's: it is never created.
+fn write(
+    spool: &Spool,
+    kind: Kind,
+    id: Id,
+    at_unix_ms: u64,
+    content: &[u8],
+) -> Result<Entry, crate::spool::SpoolError> {
+    spool.begin(kind, id, at_unix_ms, content).and_then(|open| spool.settle(open))
+}
+
+/// One line for `kubectl describe pod`. The file is the runtime's: it is never created, and nothing waits for it.
 fn note_termination(settings: &Settings, report: &Report) {
+    let mut options = OpenOptions::new();
+    let options = options.write(true).truncate(true).custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY);
     if let Some(path) = settings.termination_log.as_deref().filter(|_| !report.process.descendant)
-        && let Ok(mut file) = OpenOptions::new().write(true).truncate(true).open(path)
+        && let Ok(mut file) = options.open(path)
     {
         let _ = writeln!(file, "{}", text::one_line(report));
     }
@@ -210,7 +226,5 @@ fn json(value: &impl serde::Serialize) -> Vec<u8> {
     serde_json::to_vec(value).unwrap_or_default()
 }
 
-fn gap_of(sentence: &str) -> Gap {
-    let (what, why) = sentence.split_once(": ").unwrap_or((sentence, ""));
-    Gap { what: what.to_owned(), why: why.to_owned() }
-}
+#[cfg(test)]
+mod tests;

@@ -33,6 +33,8 @@ pub const SESSION_WAIT: Duration = Duration::from_secs(1);
 /// How often init starts an examiner anew for the same case when it died before anything was on disk.
 pub const EXAMINE_ATTEMPTS: u32 = 3;
 
+/// The tail in a report, as JSON, where a NUL takes six bytes; the rest of an entry fits beside it.
+pub const TAIL_JSON_BYTES: usize = 2 * 1024 * 1024;
 /// What a report keeps of a command line: Linux lets it be 2 MiB, a reader wants to know which program it was.
 pub const ARGV_BYTES: usize = 16 * 1024;
 /// And of one argument of it.

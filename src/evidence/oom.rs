@@ -41,6 +41,27 @@ pub fn counter() -> Option<Counter> {
     })
 }
 
+/// What a cgroup may use and has used at most, in bytes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Limits {
+    /// The file of the count.
+    pub source: &'static str,
+    pub limit: Option<u64>,
+    pub peak: Option<u64>,
+}
+
+impl Counter {
+    /// Reads the files beside the counter.
+    pub fn limits(&self) -> Limits {
+        let (limit, peak) = self.version.limit_files();
+        let read = |name: &str| {
+            let text = std::fs::read_to_string(format!("{}/{name}", self.dir)).ok()?;
+            bytes(&text)
+        };
+        Limits { source: self.version.counter_file(), limit: read(limit), peak: read(peak) }
+    }
+}
+
 impl Version {
     /// Name of the file with the count.
     pub fn counter_file(self) -> &'static str {

@@ -10,6 +10,8 @@ pub mod group;
 pub mod scrub;
 pub mod text;
 
+pub use crate::evidence::host::Host;
+
 use crate::case::Reason;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -176,34 +178,6 @@ pub struct StderrTail {
     pub kept_bytes: u64,
     /// How many secrets were masked.
     pub masked: u32,
-}
-
-/// The machine as the container sees it.
-#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
-pub struct Host {
-    pub name: String,
-    pub arch: String,
-    pub kernel: String,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub os_name: Option<String>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub os_version: Option<String>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub memory_bytes: Option<u64>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub memory_available_bytes: Option<u64>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub cpus: Option<u32>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub boot_unix_ms: Option<u64>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub boot_id: Option<String>,
-    /// 64 hex digits, when the cgroup path or mountinfo names one.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub container_id: Option<String>,
-    /// What core(5) would do here: the text of /proc/sys/kernel/core_pattern.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub core_pattern: Option<String>,
 }
 
 /// Something that could not be learnt, and why.

@@ -13,6 +13,8 @@ const ADDRESS_SPACE: u64 = 2 << 30;
 const CPU: u64 = 10;
 /// One file.
 const FILE_SIZE: u64 = 16 << 20;
+/// Open files: the entry, its directory, the program, and some to spare.
+const FILES: u64 = 64;
 
 /// What works on open fds and on our own memory, and the handful that moves entries about (landlock says where).
 const ALLOWED: &[libc::c_long] = &[
@@ -69,16 +71,22 @@ const ALLOWED: &[libc::c_long] = &[
 /// what could not be done.
 pub fn confine(writable: &[&Path]) -> Vec<String> {
     let mut gaps = Vec::new();
-    for (resource, limit) in [
+    for (resource, most) in [
         (libc::RLIMIT_CORE, 0),
         (libc::RLIMIT_AS, ADDRESS_SPACE),
         (libc::RLIMIT_CPU, CPU),
         (libc::RLIMIT_FSIZE, FILE_SIZE),
+        (libc::RLIMIT_NOFILE, FILES),
         (libc::RLIMIT_NPROC, 0),
     ] {
-        let limit = libc::rlimit { rlim_cur: limit, rlim_max: limit };
-        // SAFETY: `limit` is live for the call; a limit that is lower already makes it fail, which is as good.
-        unsafe { libc::setrlimit(resource, &limit) };
+        let mut limit = libc::rlimit { rlim_cur: most, rlim_max: most };
+        // SAFETY: `limit` is live for both calls; the first replaces it by what is in force, which is only lowered.
+        unsafe {
+            libc::getrlimit(resource, &mut limit);
+            limit.rlim_cur = limit.rlim_cur.min(most);
+            limit.rlim_max = limit.rlim_max.min(most);
+            libc::setrlimit(resource, &limit);
+        }
     }
     // SAFETY: numbers only.
     if unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) } != 0 {
@@ -150,7 +158,13 @@ mod tests {
     #[test]
     fn nothing_gets_out_of_the_cage() {
         type Escape = (&'static str, fn() -> bool);
-        let escapes: [Escape; 6] = [
+        let escapes: [Escape; 9] = [
+            ("write outside", || std::fs::write("/tmp/obit-escaped", b"x").is_ok()),
+            ("fork", || process::fork_worker(c"x", &[], || 0).is_ok()),
+            // SAFETY: numbers only, and a null pointer with length 0.
+            ("process_vm_readv", || unsafe {
+                libc::process_vm_readv(libc::getppid(), std::ptr::null(), 0, std::ptr::null(), 0, 0) == 0
+            }),
             ("open", || std::fs::File::open("/etc/passwd").is_ok()),
             ("socket", || std::net::UdpSocket::bind("127.0.0.1:0").is_ok()),
             ("connect", || std::os::unix::net::UnixStream::connect("/run/x").is_ok_and(|_| true)),

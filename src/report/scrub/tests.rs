@@ -1,6 +1,7 @@
 use super::*;
+use nix::sys::time::{TimeSpec, TimeValLike as _};
+use nix::time::{ClockId, clock_gettime};
 use proptest::prelude::*;
-use std::time::{Duration, Instant};
 
 fn knowing(list: &[(&str, &str)]) -> Scrubber {
     Scrubber::new(list.iter().copied())
@@ -225,7 +226,7 @@ fn a_hundred_thousand_variables_make_no_large_report() {
     assert!(environment.len() <= limits::ENV_NAMES);
 }
 
-/// Doubling the input must about double the time; a quadratic pass over a mebibyte would take minutes.
+/// Of processor time, so that a busy machine changes nothing: a quadratic pass over 64 KiB would take a minute of it.
 #[test]
 fn hostile_text_takes_no_longer_than_its_length_explains() {
     let pieces = [
@@ -256,11 +257,13 @@ fn hostile_text_takes_no_longer_than_its_length_explains() {
         "<secret>",
     ];
     let mut scrubber = knowing(&[("A_KEY", &"a".repeat(5000)), ("B_KEY", "a-a-a-a-")]);
+    let used = || clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID).unwrap();
     for piece in pieces {
-        let text = piece.repeat(1024 * 1024 / piece.len());
-        let start = Instant::now();
+        let text = piece.repeat(64 * 1024 / piece.len());
+        let start = used();
         scrubber.tail(text.as_bytes(), true);
-        assert!(start.elapsed() < Duration::from_secs(10), "{piece:?} took {:?}", start.elapsed());
+        let took = used() - start;
+        assert!(took < TimeSpec::seconds(2), "{piece:?} took {took}");
     }
 }
 
@@ -280,7 +283,7 @@ const FORMS: [(&str, &str); 11] = [
 ];
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 2000, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 500, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn no_text_makes_it_panic_and_a_second_pass_changes_nothing(text in "[a-z\"'\\\\=:@/\\[\\]{}<>,; \\n\u{1b}é-]{0,80}|\\PC{0,80}|(password|token|Cookie|--secret|://|bearer|AKIA|eyJ|[\"'=:, \\[\\]\\\\@\\n]|[a-z0-9]{1,12}){0,20}") {

@@ -1,0 +1,196 @@
+use super::*;
+use crate::case::{Id, Tail, Zombie};
+use crate::sys::signal::Signal;
+
+fn case(reason: Reason, death: Option<Death>) -> Case {
+    Case {
+        event_id: Id([7; 16]),
+        reason,
+        at_unix_ms: 10_000,
+        run: Run {
+            id: Id([1; 16]),
+            component: "app".to_owned(),
+            argv: vec!["app".into(), "--token=abc".into()],
+            exe: Some("/bin/app".into()),
+            cwd: None,
+            started_unix_ms: 6_800,
+            release: Some("app@1".to_owned()),
+            environment: None,
+        },
+        subject: Subject::Main,
+        pid: Some(7),
+        death,
+        uptime_ms: Some(3_200),
+        spawn_error: None,
+        usage: None,
+        zombie: Zombie::default(),
+        oom_before: None,
+        oom_after: None,
+        stop: None,
+        stderr_tail: None,
+        gaps: vec!["stderr tail: switched off".to_owned()],
+    }
+}
+
+fn killed(signal: Signal, core: bool) -> Option<Death> {
+    Some(Death::Killed { signal, core })
+}
+
+fn told(case: &Case) -> Report {
+    build(case, Learnt::default(), &[], &mut Scrubber::new([]))
+}
+
+#[test]
+fn each_kind_of_death_has_its_words_and_its_level() {
+    let table = [
+        (
+            Reason::Signal,
+            killed(Signal::SEGV, true),
+            "SIGSEGV",
+            "segmentation fault, core dumped, 3.2 s after the start",
+            Level::Fatal,
+            Some(139),
+        ),
+        (
+            Reason::Signal,
+            killed(Signal::KILL, false),
+            "SIGKILL",
+            "killed; whether for memory is not known, 3.2 s after the start",
+            Level::Error,
+            Some(137),
+        ),
+        (
+            Reason::Code,
+            Some(Death::Exited(3)),
+            "exit code 3",
+            "ended with exit code 3, 3.2 s after the start",
+            Level::Error,
+            Some(3),
+        ),
+        (
+            Reason::Oom,
+            killed(Signal::KILL, false),
+            "OOM kill",
+            "killed by the kernel: the memory limit of its cgroup was reached, 3.2 s after the start",
+            Level::Fatal,
+            Some(137),
+        ),
+        (
+            Reason::StopTimeout,
+            killed(Signal::KILL, false),
+            "stop timeout",
+            "did not end within the grace of a stop and was killed, 3.2 s after the start",
+            Level::Error,
+            Some(137),
+        ),
+        (
+            Reason::Unclean,
+            None,
+            "unclean end",
+            "the last run left no word of its end: the container or the node was killed",
+            Level::Error,
+            None,
+        ),
+    ];
+    for (reason, death, kind, summary, level, code) in table {
+        let report = told(&case(reason, death));
+        assert_eq!(
+            (report.kind.as_str(), report.summary.as_str(), report.level, report.exit.code),
+            (kind, summary, level, code)
+        );
+    }
+}
+
+#[test]
+fn nothing_secret_is_in_a_report_and_gaps_are_named() {
+    let mut case = case(Reason::Code, Some(Death::Exited(1)));
+    case.stderr_tail = Some(Tail { bytes: b"ret-half\nlogin s3cr3t-value\n".to_vec(), total_bytes: 99 });
+    let environment = [("API_KEY".to_owned(), "s3cr3t-value".to_owned())];
+    let pairs = environment.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+    let mut scrubber = Scrubber::new(pairs);
+    let report = build(&case, Learnt::default(), &environment, &mut scrubber);
+    let text = serde_json::to_string(&report).unwrap();
+    assert!(!text.contains("s3cr3t") && !text.contains("abc") && !text.contains("ret-half"), "{text}");
+    assert_eq!(report.stderr_tail.unwrap().text, "login [masked]\n");
+    assert_eq!(report.gaps, [Gap { what: "stderr tail".to_owned(), why: "switched off".to_owned() }]);
+    assert_eq!(report.fingerprint, ["obit", "app", "code", "1"]);
+}
+
+#[test]
+fn a_report_reads_back_from_its_json() {
+    let report = minimal(&case(Reason::Signal, killed(Signal::ABRT, false)), &mut Scrubber::new([]));
+    assert!(!report.complete);
+    let text = serde_json::to_vec(&report).unwrap();
+    assert_eq!(serde_json::from_slice::<Report>(&text).unwrap(), report);
+}
+
+#[test]
+fn a_session_says_how_the_run_ended() {
+    let run = case(Reason::Code, None).run;
+    let status = |death| session(&run, death, 9).map(|s| (s.status, s.errors));
+    assert_eq!(status(Some(Death::Exited(0))), Some((SessionStatus::Exited, 0)));
+    assert_eq!(status(Some(Death::Exited(2))), Some((SessionStatus::Exited, 1)));
+    assert_eq!(status(killed(Signal::SEGV, false)), Some((SessionStatus::Crashed, 1)));
+    assert_eq!(status(killed(Signal::KILL, false)), Some((SessionStatus::Abnormal, 1)));
+    assert_eq!(status(killed(Signal::TERM, false)), Some((SessionStatus::Exited, 0)));
+    assert_eq!(status(None), Some((SessionStatus::Abnormal, 1)));
+    assert_eq!(session(&Run { release: None, ..run }, None, 9), None);
+}
+
+#[test]
+fn a_sigkill_is_for_memory_only_where_the_kernel_counted_one() {
+    let counted = |before, after| {
+        let oom = Oom { kills_before: before, kills_after: after, limit_bytes: Some(1 << 29), ..Oom::default() };
+        Learnt { oom: Some(oom), ..Learnt::default() }
+    };
+    let summary = |reason, death, learnt| build(&case(reason, death), learnt, &[], &mut Scrubber::new([])).summary;
+    let kill = killed(Signal::KILL, false);
+    assert_eq!(
+        summary(Reason::Oom, kill, counted(0, 1)),
+        "killed by the kernel at the memory limit of 512.0 MiB, 3.2 s after the start"
+    );
+    assert_eq!(
+        summary(Reason::Signal, kill, counted(1, 1)),
+        "killed by somebody, the kernel counted no OOM kill, 3.2 s after the start"
+    );
+    assert_eq!(
+        summary(Reason::Code, Some(Death::Exited(137)), counted(1, 2)),
+        "ended with exit code 137, 3.2 s after the start; the kernel killed for memory during the run"
+    );
+}
+
+#[test]
+fn the_minimum_says_that_it_is_one_and_has_nothing_that_the_program_wrote() {
+    let mut case = case(Reason::Code, Some(Death::Exited(1)));
+    case.stderr_tail = Some(Tail { bytes: b"words".to_vec(), total_bytes: 5 });
+    let report = minimal(&case, &mut Scrubber::new([]));
+    assert!(!report.complete);
+    assert_eq!(report.stderr_tail, None);
+    assert_eq!(report.process.argv, ["app", "--token=[masked]"]);
+    assert_eq!(report.gaps.last().map(|gap| gap.what.as_str()), Some("everything else"));
+}
+
+#[test]
+fn a_tail_of_any_bytes_fits_into_an_entry() {
+    for byte in [0, b'"', b'x', 0xff, b'\n'] {
+        let mut case = case(Reason::Code, Some(Death::Exited(1)));
+        let bytes = vec![byte; limits::STDERR_TAIL_MAX_BYTES];
+        case.stderr_tail = Some(Tail { total_bytes: bytes.len() as u64, bytes });
+        let json = serde_json::to_vec(&told(&case)).unwrap();
+        assert!((json.len() as u64) < limits::ENTRY_BYTES, "{byte}: {}", json.len());
+        let short = serde_json::to_vec(&shortened(told(&case))).unwrap();
+        assert!(short.len() < 8 * 1024, "{byte}: {}", short.len());
+    }
+}
+
+#[test]
+fn a_pod_is_told_by_the_downward_api_or_by_its_host_name() {
+    let env = |list: &[(&str, &str)]| list.iter().map(|(n, v)| ((*n).to_owned(), (*v).to_owned())).collect();
+    let shown = |list: &[(&str, &str)]| {
+        let found = kubernetes(&env(list), "web-0");
+        found.iter().map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>()
+    };
+    assert_eq!(shown(&[("HOME", "/")]), [""; 0]);
+    assert_eq!(shown(&[("KUBERNETES_SERVICE_HOST", "10.0.0.1")]), ["pod_name=web-0"]);
+    assert_eq!(shown(&[("POD_NAME", "web-1"), ("POD_NAMESPACE", "shop")]), ["pod_name=web-1", "pod_namespace=shop"]);
+}
