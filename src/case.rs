@@ -64,6 +64,9 @@ pub enum Reason {
 }
 
 impl Reason {
+    pub const ALL: [Reason; 6] =
+        [Reason::Signal, Reason::Code, Reason::Oom, Reason::SpawnFailed, Reason::StopTimeout, Reason::Unclean];
+
     /// The spelling of the tag.
     pub fn as_str(self) -> &'static str {
         match self {

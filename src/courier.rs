@@ -14,8 +14,9 @@ use crate::deliver::transport::Transport;
 use crate::limits;
 use crate::report::{Report, Session};
 use crate::say::{Level, say};
-use crate::spool::{Entry, Kind, ReadError, Spool, State, memory, quota};
+use crate::spool::{Entry, Kind, ReadError, Spool, SpoolError, State, memory, quota};
 use crate::sys::clock;
+use std::collections::HashSet;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -33,7 +34,8 @@ pub struct Summary {
 
 /// As a worker of init: 0 when nothing is left to do, else the minutes after which to call again.
 pub fn run(settings: &Settings, state_dir: Option<&Path>, memory_reports: Vec<OwnedFd>) -> u8 {
-    let spool = state_dir.map(Spool::open);
+    let unusable = |error: &SpoolError| say(Level::Error, &error.to_string());
+    let spool = state_dir.and_then(|dir| Spool::open(dir).inspect_err(unusable).ok());
     let summary = visit(settings, spool.as_ref(), memory_reports, limits::COURIER_IDLE);
     if summary.kept == 0 { 0 } else { CALL_AGAIN_MINUTES }
 }
@@ -99,17 +101,19 @@ impl Visit<'_> {
                 None => tokio::time::sleep(limits::SEND_SPACING).await,
             }
         };
+        // What was dealt with and is there all the same cannot be moved or is not for us: once is enough.
+        let mut done = HashSet::new();
         loop {
             spool.adopt();
             let evicted = quota::enforce(spool, clock::unix_ms());
-            if !evicted.is_empty() {
+            if evicted > 0 {
                 say(
                     Level::Warning,
-                    &format!("the spool is over its bounds; {} undelivered entries were dropped", evicted.len()),
+                    &format!("the spool is over its bounds; {evicted} undelivered entries were dropped"),
                 );
             }
-            let mut waiting: Vec<Entry> =
-                spool.entries().into_iter().filter(|entry| entry.state == State::Pending).collect();
+            let waits = |entry: &Entry| entry.state == State::Pending && !done.contains(&entry.file_name());
+            let mut waiting: Vec<Entry> = spool.entries().into_iter().filter(waits).collect();
             waiting.sort_by_key(|entry| entry.kind == Kind::Session);
             summary.kept = waiting.len();
             let mut pause = None;
@@ -121,11 +125,13 @@ impl Visit<'_> {
                     }
                     None => summary.kept -= 1,
                 }
+                done.insert(entry.file_name());
                 tokio::time::sleep(limits::SEND_SPACING).await;
             }
             match pause {
                 Some(pause) if begin.elapsed() + pause < patience => tokio::time::sleep(pause).await,
-                None if spool.entries().iter().any(|entry| entry.state == State::Pending) => {}
+                None if spool.entries().iter().any(|e| e.state == State::Pending && !done.contains(&e.file_name())) => {
+                }
                 _ => break,
             }
         }
@@ -141,14 +147,14 @@ impl Visit<'_> {
                 let _ = spool.mark(entry, State::Corrupt);
                 return None;
             }
+            Err(error @ ReadError::Newer(_)) => {
+                say(Level::Warning, &format!("the report {} stays: {error}", entry.id));
+                return None;
+            }
             // It went while we looked: somebody purged it.
             Err(ReadError::Io(_)) => return None,
         };
-        let category = match entry.kind {
-            Kind::Crash => "error",
-            Kind::Session => "session",
-        };
-        let answer = self.transport.send(&self.permission, &envelope, category).await;
+        let answer = self.transport.send(&self.permission, &envelope, entry.kind.category()).await;
         match retry::fate(answer, entry.attempts + 1) {
             Fate::Sent => {
                 summary.sent += 1;
@@ -165,6 +171,7 @@ impl Visit<'_> {
             Fate::Keep { pause, why } => {
                 say(Level::Warning, &format!("the report {} waits: {why}", entry.id));
                 let _ = spool.attempted(entry);
+                spool.expire(clock::unix_ms());
                 summary.why = Some(why);
                 Some(pause)
             }
@@ -172,6 +179,7 @@ impl Visit<'_> {
                 say(Level::Error, &format!("the report {} was refused: {why}; it stays in rejected/", entry.id));
                 summary.rejected += 1;
                 let _ = spool.mark(entry, State::Rejected);
+                spool.note_discard("send_error", entry.kind.category(), 1);
                 summary.why = Some(why);
                 None
             }

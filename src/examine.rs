@@ -21,7 +21,7 @@ use crate::report::group::{self, Budget};
 use crate::report::scrub::Scrubber;
 use crate::report::{Gap, Report, Session, text};
 use crate::say::{Level, say};
-use crate::spool::{Entry, Kind, OpenEntry, Spool, marker, memory, quota};
+use crate::spool::{Entry, Kind, OpenEntry, Spool, SpoolError, marker, memory, quota};
 use crate::sys::{clock, confine};
 use std::fs::{File, OpenOptions};
 use std::io::Write as _;
@@ -54,12 +54,17 @@ pub fn examine(case: Case, settings: &Settings, state_dir: Option<&Path>, memory
         None => 0,
     };
     let minimal = Report { suppressed, ..build::minimal(&case, &mut scrubber) };
-    let spool = state_dir.map(Spool::open);
+    let kept_in_memory =
+        |error: &SpoolError| say(Level::Error, &format!("{error}; it is kept in memory until it is delivered"));
+    let spool = state_dir.and_then(|dir| Spool::open(dir).inspect_err(kept_in_memory).ok());
     let open = spool.as_ref().and_then(|spool| {
         let begun = spool.begin(Kind::Crash, case.event_id, case.at_unix_ms, &json(&minimal));
-        let unkept = |error| say(Level::Error, &format!("{error}; the report lives in memory until it is delivered"));
-        begun.map_err(unkept).ok()
+        begun.inspect_err(kept_in_memory).ok()
     });
+    if let (None, Some(fd)) = (&open, &memory_file) {
+        // Whatever becomes of us now, init holds this.
+        let _ = memory::write(fd, &json(&minimal));
+    }
     note_termination(settings, &minimal);
 
     let host = host::Sources::read();
@@ -105,58 +110,78 @@ fn keep(report: Report, entry: Option<(&Spool, OpenEntry)>, memory_file: Option<
             _ => NOTHING,
         };
     };
-    // On a disk that is nearly full: without what is settled, then with less of it, then the minimum alone.
-    let improved = spool
-        .improve(&mut open, &content)
-        .or_else(|error| if quota::make_room(spool) > 0 { spool.improve(&mut open, &content) } else { Err(error) })
-        .or_else(|_| spool.improve(&mut open, &json(&build::shortened(report))));
+    // On a disk that is nearly full: with less of it, then the minimum alone.
+    let improved =
+        spool.improve(&mut open, &content).or_else(|_| spool.improve(&mut open, &json(&build::shortened(report))));
     if let Err(error) = improved {
         say(Level::Warning, &format!("{error}; of this death the minimal report stands"));
     }
     if let Err(error) = spool.settle(open) {
         say(Level::Warning, &format!("{error}; the next courier takes the report up where it is"));
     }
-    quota::enforce(spool, clock::unix_ms());
     DURABLE
 }
 
 /// Turns what dead runs left behind into reports, each once.
 pub fn recover(settings: &Settings, state_dir: &Path) -> u8 {
-    let spool = Spool::open(state_dir);
+    let spool = match Spool::open(state_dir) {
+        Ok(spool) => spool,
+        Err(error) => {
+            say(Level::Error, &format!("{error}; what earlier runs left is told by a later start"));
+            return NOTHING;
+        }
+    };
     spool.adopt();
     quota::enforce(&spool, clock::unix_ms());
     for stale in marker::stale(state_dir) {
-        let case = case_of(&stale);
-        if spool.entries().iter().any(|entry| entry.id == case.event_id) {
+        if tell_of(&stale, &spool, settings) {
             stale.done();
-            continue;
-        }
-        // The environment that could name its secrets is gone with the run, and so is all that they could stand in.
-        let mut scrubber = Scrubber::new([]);
-        let learnt = Learnt { host: host::Sources::read().facts(), ..Learnt::default() };
-        let report = build::build(&case, learnt, &[], &mut scrubber);
-        match write(&spool, Kind::Crash, case.event_id, case.at_unix_ms, &json(&report)) {
-            Ok(_) => {
-                say(Level::Warning, &format!("told late, of an earlier run: {}", text::one_line(&report)));
-                session(&case.run, case.death, case.at_unix_ms, settings, state_dir);
-                stale.done();
-            }
-            Err(error) => say(Level::Error, &format!("{error}; the next start tells of the run that left no word")),
         }
     }
     0
 }
 
-/// The death that init still noted, or the bare fact that nobody saw the end.
-fn case_of(stale: &marker::Stale) -> Case {
-    let noted = stale.noted.as_ref();
+/// Makes the reports that a dead run still owes. Whether all of them are safe now.
+fn tell_of(stale: &marker::Stale, spool: &Spool, settings: &Settings) -> bool {
+    let is_told = |case: &Case| !spool.find(&case.event_id.to_string()).is_empty();
+    let mut safe = true;
+    for noted in &stale.descendants {
+        let case = case_of(stale, Some(noted));
+        safe &= is_told(&case) || keep_late(&case, spool);
+    }
+    let case = case_of(stale, stale.noted.as_ref());
+    if is_told(&case) {
+        return safe;
+    }
+    safe &= keep_late(&case, spool);
+    if safe {
+        session(&case.run, case.death, case.at_unix_ms, settings, spool.root());
+    }
+    safe
+}
+
+fn keep_late(case: &Case, spool: &Spool) -> bool {
+    // The environment that could name its secrets is gone with the run, and so is all that they could stand in.
+    let mut scrubber = Scrubber::new([]);
+    let learnt = Learnt { host: host::Sources::read().facts(), ..Learnt::default() };
+    let report = build::build(case, learnt, &[], &mut scrubber);
+    let kept = write(spool, Kind::Crash, case.event_id, case.at_unix_ms, &json(&report));
+    match &kept {
+        Ok(_) => say(Level::Warning, &format!("told late, of an earlier run: {}", text::one_line(&report))),
+        Err(error) => say(Level::Error, &format!("{error}; the next start tells of it")),
+    }
+    kept.is_ok()
+}
+
+/// A death that init still noted, or the bare fact that nobody saw the end.
+fn case_of(stale: &marker::Stale, noted: Option<&marker::Noted>) -> Case {
     Case {
         // Derived from the run: whoever recovers it twice, after a crash in between, gives it the same id.
         event_id: noted.map_or_else(|| unclean_id(stale.run.id), |noted| noted.event_id),
         reason: noted.map_or(Reason::Unclean, |noted| noted.reason),
         at_unix_ms: noted.map_or_else(clock::unix_ms, |noted| noted.at_unix_ms),
         run: stale.run.clone(),
-        subject: Subject::Main,
+        subject: noted.map_or(Subject::Main, |noted| noted.subject.clone()),
         pid: noted.and_then(|noted| noted.pid),
         death: noted.and_then(|noted| noted.death),
         uptime_ms: noted.and_then(|noted| noted.uptime_ms),
@@ -183,7 +208,9 @@ fn unclean_id(run: Id) -> Id {
 pub fn session(run: &Run, death: Option<Death>, ended_unix_ms: u64, settings: &Settings, state_dir: &Path) -> u8 {
     let consent = Consent::from_environment(|name| std::env::var_os(name));
     let Some(session) = session_to_tell(run, death, ended_unix_ms, settings, &consent) else { return 0 };
-    if let Err(error) = write(&Spool::open(state_dir), Kind::Session, run.id, ended_unix_ms, &json(&session)) {
+    let kept =
+        Spool::open(state_dir).and_then(|spool| write(&spool, Kind::Session, run.id, ended_unix_ms, &json(&session)));
+    if let Err(error) = kept {
         say(Level::Warning, &format!("{error}; release health misses this run"));
     }
     0

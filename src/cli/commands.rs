@@ -7,7 +7,7 @@ use crate::config::options::{SETTINGS, Section};
 use crate::config::{self, Loaded};
 use crate::death::OWN_FAILURE;
 use crate::say::{Level, say};
-use crate::spool::{Spool, State, place};
+use crate::spool::{Spool, State, marker, place};
 use clap::{Arg, ArgAction, ArgMatches, Command};
 use std::ffi::OsString;
 use std::io::Write as _;
@@ -207,12 +207,11 @@ fn load(matches: &ArgMatches) -> Result<Loaded, String> {
 /// The spool that a command is about: found, never made.
 fn spool(matches: &ArgMatches) -> Result<Spool, String> {
     let settings = load(matches)?.settings;
-    let places = settings.state_dir.map_or_else(place::candidates, |dir| vec![dir]);
-    let found = places.iter().find(|dir| dir.join("spool").is_dir());
-    found.map(|dir| Spool::open(dir)).ok_or_else(|| {
+    let dir = place::existing(&settings).map_err(|places| {
         let places: Vec<_> = places.iter().map(|dir| dir.display().to_string()).collect();
         format!("there is no state directory at {}; name it with --state-dir", places.join(", "))
-    })
+    })?;
+    Spool::open(&dir).map_err(|error| error.to_string())
 }
 
 fn status(matches: &ArgMatches) -> Result<(), String> {
@@ -220,9 +219,7 @@ fn status(matches: &ArgMatches) -> Result<(), String> {
     let state_dir = spool.root().parent().unwrap_or(Path::new("/")).to_owned();
     let entries = spool.entries();
     let count = |wanted: &str| entries.iter().filter(|entry| entry.state.as_str() == wanted).count();
-    let running = std::fs::read_dir(state_dir.join("runs")).map_or(0, |runs| {
-        runs.flatten().filter(|run| std::fs::File::open(run.path()).is_ok_and(|file| file.try_lock().is_err())).count()
-    });
+    let running = marker::living(&state_dir);
     let states = ["pending", "sent", "rejected", "corrupt"].map(|state| (state, count(state)));
     let mut out = std::io::stdout();
     if matches.get_flag("json") {

@@ -77,6 +77,9 @@ fn findings(loaded: &Loaded) -> Vec<Finding> {
     for refused in &place.refused {
         add(Mark::Bad, "state directory", refused.clone());
     }
+    for passed in &place.passed_over {
+        add(Mark::Note, "state directory", format!("not {passed}"));
+    }
     if let Some(dir) = &place.dir {
         let (mark, lasts) = match place::lasting(dir) {
             Lasting::Yes => (Mark::Good, "on a disk of its own"),

@@ -70,7 +70,7 @@ fn examined(case: Case, dir: Option<&Path>) -> u8 {
 }
 
 fn reports(dir: &Path) -> Vec<(State, Report)> {
-    let spool = Spool::open(dir);
+    let spool = Spool::open(dir).unwrap();
     let read = |entry: &Entry| serde_json::from_slice(&spool.read(entry).unwrap()).unwrap();
     spool.entries().iter().map(|entry| (entry.state, read(entry))).collect()
 }
@@ -93,7 +93,7 @@ fn a_case_becomes_a_complete_report_that_waits() {
 #[test]
 fn where_no_disk_takes_it_the_whole_report_is_in_memory() {
     let broken = state_dir();
-    std::fs::remove_dir(broken.path().join("spool/open")).unwrap();
+    std::fs::create_dir_all(broken.path().join("spool")).unwrap();
     std::fs::write(broken.path().join("spool/open"), b"").unwrap();
     for dir in [Some(broken.path()), None] {
         let memory = fd::memory_file(c"test").unwrap();

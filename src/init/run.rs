@@ -125,7 +125,10 @@ impl Init {
         for refused in &place.refused {
             stderr.say(Level::Warning, refused);
         }
-        let marker = place.dir.as_deref().and_then(|dir| RunMarker::create(dir, &started.run).ok());
+        let marker = place.dir.as_deref().and_then(|dir| {
+            let created = RunMarker::create(dir, &started.run);
+            created.inspect_err(|error| stderr.say(Level::Warning, &error.to_string())).ok()
+        });
         let consent = Consent::from_environment(|name| std::env::var_os(name));
         let may_send = settings.dsn.is_some() && consent.grant(Channel::Errors).is_ok();
         let attention = place.dir.as_deref().is_some_and(|dir| marker::attention(dir, marker.as_ref()));
@@ -478,7 +481,7 @@ impl Init {
         } else {
             self.announce(&case, main);
         }
-        if main && let Some(marker) = &self.marker {
+        if let Some(marker) = &self.marker {
             marker.note_death(&case);
         }
         self.reporting_until = Some(now + self.launch.settings.report_wait);
@@ -543,7 +546,12 @@ impl Init {
     }
 
     fn worker_ended(&mut self, ended: Ended) {
-        if let Ended::Examined { about_main: true, outcome } = ended {
+        if let Ended::Examined { event_id, about_main: false, outcome: Outcome::Durable | Outcome::Counted } = ended
+            && let Some(marker) = &self.marker
+        {
+            marker.note_kept(event_id);
+        }
+        if let Ended::Examined { about_main: true, outcome, .. } = ended {
             match outcome {
                 Outcome::Durable | Outcome::Counted => self.marker_settled = true,
                 Outcome::InMemory => {}

@@ -5,7 +5,7 @@
 
 #![forbid(unsafe_code)]
 
-use crate::case::{Case, Run};
+use crate::case::{Case, Id, Run};
 use crate::config::Settings;
 use crate::death::Death;
 use crate::limits;
@@ -70,6 +70,7 @@ const COURIER_PAUSE_MAX: Duration = Duration::from_secs(64);
 pub enum Ended {
     /// The case, what became of it.
     Examined {
+        event_id: Id,
         about_main: bool,
         outcome: Outcome,
     },
@@ -248,7 +249,7 @@ impl Workers {
         let (_, job, _) = self.current.take()?;
         let ended = match job {
             Job::Examine { case, memory, attempts, about_main } => {
-                let outcome = Outcome::from_death(death);
+                let (event_id, outcome) = (case.event_id, Outcome::from_death(death));
                 match outcome {
                     Outcome::Durable => self.courier_wanted = self.may_send,
                     Outcome::InMemory => {
@@ -264,7 +265,7 @@ impl Workers {
                     // The next courier adopts what minimal entry there may be.
                     Outcome::Failed => self.courier_wanted = self.may_send,
                 }
-                Ended::Examined { about_main, outcome }
+                Ended::Examined { event_id, about_main, outcome }
             }
             Job::Recover => Ended::Recovered,
             Job::Session => Ended::SessionWritten,

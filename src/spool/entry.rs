@@ -15,7 +15,7 @@ pub struct Entry {
     pub attempts: u32,
     /// Size of the file.
     pub bytes: u64,
-    /// The last attempt, or when it was written.
+    /// The last attempt or change of state, or when it was written: the file's time.
     pub tried_unix_ms: u64,
 }
 
@@ -63,6 +63,14 @@ impl State {
 }
 
 impl Kind {
+    /// Sentry's name for what is counted when one is lost.
+    pub fn category(self) -> &'static str {
+        match self {
+            Kind::Crash => "error",
+            Kind::Session => "session",
+        }
+    }
+
     fn suffix(self) -> &'static str {
         match self {
             Kind::Crash => "crash",
@@ -92,5 +100,30 @@ impl Entry {
             tried_unix_ms: 0,
         };
         (parts.next().is_none() && entry.file_name() == name).then_some(entry)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn a_name_reads_back_and_only_in_its_one_spelling(at: u64, attempts: u32, id: [u8; 16], crash: bool) {
+            let kind = if crash { Kind::Crash } else { Kind::Session };
+            let entry = Entry { state: State::Sent, kind, id: Id(id), at_unix_ms: at, attempts, bytes: 0, tried_unix_ms: 0 };
+            let name = entry.file_name();
+            prop_assert_eq!(Entry::from_file_name(State::Sent, &name), Some(entry));
+            prop_assert_eq!(Entry::from_file_name(State::Sent, &format!("0{name}")), None);
+            prop_assert_eq!(Entry::from_file_name(State::Sent, &format!("{name}.tmp")), None);
+        }
+
+        #[test]
+        fn any_name_is_an_entry_or_none(name in "\\PC{0,80}") {
+            if let Some(entry) = Entry::from_file_name(State::Open, &name) {
+                prop_assert_eq!(entry.file_name(), name);
+            }
+        }
     }
 }

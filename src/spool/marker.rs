@@ -1,305 +1,214 @@
 //! The run marker: a locked file that says that a run is going on, written at its start and removed at its good end.
 //!
 //! The kernel drops the lock with the process, so a marker that is there and not locked tells of a run that ended with
-//! nobody to say how. At a death init adds one line to it with a single write(2) of a few bytes to the open file: if all
-//! of us are killed in the next moment, the next start still has the truth.
+//! nobody to say how ([`stale`]). At a death init writes one line into it with a single pwrite(2): if all of us are killed
+//! in the next moment, the next start still has the truth.
+//!
+//! ```text
+//! 0     obit-run lines: CRC-32, name, value; filled up with newlines
+//! 2048  the death of the program itself: one line
+//! 2304  seven lines for deaths of what it left to us
+//! 4096  end: the block is there from the start, so a full disk cannot refuse the line
+//! ```
+//!
+//! PID 1 runs this at its start and at a death. It writes; reading is in a file of its own, for other roles.
 
 #![forbid(unsafe_code)]
 
-use crate::case::{Case, Id, Reason, Run};
+pub use super::stale::{Noted, Stale, living, stale};
+
+use super::SpoolError;
+use super::lock_if_free;
+use crate::case::{Case, Id, Run, Subject};
 use crate::death::Death;
-use crate::sys::signal::Signal;
-use serde::{Deserialize, Serialize};
-use std::fs::{File, OpenOptions};
-use std::io::{self, Read as _, Write as _};
-use std::os::unix::fs::OpenOptionsExt;
-use std::path::{Path, PathBuf};
+use crate::sys::file::Dir;
+use std::cell::Cell;
+use std::fmt::Write as _;
+use std::fs::{File, TryLockError};
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::fs::FileExt as _;
+use std::path::Path;
 
-/// A marker is a few hundred bytes; what is larger is not ours.
-const MARKER_BYTES: u64 = 64 * 1024;
-const SUFFIX: &str = "run";
+/// One block of any file system.
+pub(super) const MARKER_BYTES: usize = 4096;
+/// What tells of the run.
+pub(super) const RUN_BYTES: usize = 2048;
+/// One death: a sector at most, so it is written whole or not.
+pub(super) const LINE_BYTES: usize = 256;
+/// The first is the program's own.
+pub(super) const DEATHS: usize = (MARKER_BYTES - RUN_BYTES) / LINE_BYTES;
+/// proc(5): a comm is at most 15 bytes; each may have become a U+FFFD. Escaped it still fits into its line.
+const COMM_BYTES: usize = 15 * 3;
+pub(super) const DIR: &str = "runs";
+pub(super) const SUFFIX: &str = ".run";
 
-/// The first line. The command line stays out: it has not been scrubbed yet.
-#[derive(Serialize, Deserialize)]
-struct Head {
-    id: String,
-    component: String,
-    exe: Option<PathBuf>,
-    started_unix_ms: u64,
-    release: Option<String>,
-    environment: Option<String>,
-}
-
-/// The second line, once there is a death.
-#[derive(Serialize, Deserialize)]
-struct Note {
-    event_id: String,
-    reason: Reason,
-    at_unix_ms: u64,
-    pid: Option<i32>,
-    uptime_ms: Option<u64>,
-    code: Option<u8>,
-    signal: Option<i32>,
-    core: bool,
-}
-
-/// Our own marker, locked for as long as we live.
+/// Our own marker, locked for as long as we live. A copy of its fd in another process would keep the lock beyond that.
 #[derive(Debug)]
 pub struct RunMarker {
-    path: PathBuf,
+    dir: Dir,
+    name: String,
     file: File,
+    /// Whose death is noted in which line.
+    noted: Cell<[Option<Id>; DEATHS]>,
 }
 
 impl RunMarker {
-    /// Written under another name and locked before it gets its own, so that nobody can take it for an abandoned one.
-    pub fn create(state_dir: &Path, run: &Run) -> io::Result<RunMarker> {
-        let dir = state_dir.join("runs");
-        let path = dir.join(format!("{}.{SUFFIX}", run.id));
-        let new = dir.join(format!(".{}", run.id));
-        let mut options = OpenOptions::new();
-        let options = options.append(true).create_new(true).mode(0o600).custom_flags(libc::O_NOFOLLOW);
-        let mut file = options.open(&new)?;
-        let head = Head {
-            id: run.id.to_string(),
-            component: run.component.clone(),
-            exe: run.exe.clone(),
-            started_unix_ms: run.started_unix_ms,
-            release: run.release.clone(),
-            environment: run.environment.clone(),
-        };
-        let written = line(&head).and_then(|line| file.write_all(&line)).and_then(|()| {
-            file.try_lock().map_err(io::Error::from)?;
-            std::fs::rename(&new, &path)
-        });
-        match written {
-            Ok(()) => Ok(RunMarker { path, file }),
-            Err(error) => {
-                let _ = std::fs::remove_file(&new);
-                Err(error)
+    /// Written and locked under a hidden name before it gets its own, so that nobody can take it for an abandoned one. It is
+    /// not synced: a marker that a power cut takes away costs the word of an unclean end, syncing it costs every start.
+    pub fn create(state_dir: &Path, run: &Run) -> Result<RunMarker, SpoolError> {
+        let name = format!("{}{SUFFIX}", run.id);
+        let hidden = format!(".{}", run.id);
+        let create = || {
+            let dir = Dir::open(state_dir)?.make_dir(DIR)?;
+            let file = dir.create(&hidden)?;
+            let written = file.try_lock().map_err(unlockable).and_then(|()| {
+                file.write_all_at(&block(run), 0)?;
+                dir.rename(&hidden, &dir, &name)
+            });
+            if let Err(error) = written {
+                let _ = dir.remove(&hidden);
+                return Err(error);
             }
+            Ok(RunMarker { dir, name: name.clone(), file, noted: Cell::default() })
+        };
+        create().map_err(|source| SpoolError {
+            doing: "mark the run in",
+            path: state_dir.join(DIR).join(&name),
+            follows: "an end that nobody sees will not be told by the next start",
+            source,
+        })
+    }
+
+    /// Notes a death, in one write. What fails is lived without: the examiner is about to do better. Of the deaths of
+    /// descendants as many are noted as there are lines.
+    pub fn note_death(&self, case: &Case) {
+        let mut noted = self.noted.get();
+        let lines = if case.subject == Subject::Main { 0..1 } else { 1..DEATHS };
+        let Some(line) = lines.into_iter().find(|line| *line == 0 || noted[*line].is_none()) else { return };
+        let mut bytes = death_line(case).into_bytes();
+        bytes.resize(LINE_BYTES, b'\n');
+        if self.file.write_all_at(&bytes, offset(line)).is_ok() {
+            noted[line] = Some(case.event_id);
+            self.noted.set(noted);
         }
     }
 
-    /// Adds the death, in one write. What fails is lived without: the examiner is about to do better.
-    pub fn note_death(&self, case: &Case) {
-        let note = Note {
-            event_id: case.event_id.to_string(),
-            reason: case.reason,
-            at_unix_ms: case.at_unix_ms,
-            pid: case.pid,
-            uptime_ms: case.uptime_ms,
-            code: match case.death {
-                Some(Death::Exited(code)) => Some(code),
-                _ => None,
-            },
-            signal: case.death.and_then(Death::signal).map(Signal::number),
-            core: case.death.is_some_and(Death::core_dumped),
-        };
-        if let Ok(line) = line(&note) {
-            let _ = (&self.file).write_all(&line);
+    /// The report of a noted death is safe. The program's own death stays noted: it is how the run ended.
+    pub fn note_kept(&self, event_id: Id) {
+        let mut noted = self.noted.get();
+        for (line, whose) in noted.iter_mut().enumerate().skip(1) {
+            if *whose == Some(event_id) && self.file.write_all_at(&[b'\n'; LINE_BYTES], offset(line)).is_ok() {
+                *whose = None;
+            }
         }
+        self.noted.set(noted);
     }
 
     /// The run ended well, or its report is safe.
     pub fn remove(self) {
-        let _ = std::fs::remove_file(&self.path);
+        let _ = self.dir.remove(&self.name);
     }
 }
 
-fn line(value: &impl Serialize) -> io::Result<Vec<u8>> {
-    let mut line = serde_json::to_vec(value)?;
-    line.push(b'\n');
-    Ok(line)
-}
-
-/// What a dead run left.
-#[derive(Debug)]
-pub struct Stale {
-    pub run: Run,
-    pub noted: Option<Noted>,
-    path: PathBuf,
-    /// Locked by us now, so that nobody else tells of the same run.
-    _file: File,
-}
-
-/// The death that init still wrote down.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Noted {
-    pub event_id: Id,
-    pub reason: Reason,
-    pub at_unix_ms: u64,
-    pub pid: Option<i32>,
-    pub uptime_ms: Option<u64>,
-    pub death: Option<Death>,
-}
-
-impl Stale {
-    /// Its report is safe.
-    pub fn done(self) {
-        let _ = std::fs::remove_file(&self.path);
+/// The locked file, for whoever closes fds in a copy of this process.
+impl AsFd for RunMarker {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.file.as_fd()
     }
 }
 
-/// Markers whose lock is free. A marker that says nothing readable still tells that there was a run.
-pub fn stale(state_dir: &Path) -> Vec<Stale> {
-    markers(state_dir).filter_map(|path| read_stale(&path)).collect()
-}
-
-fn markers(state_dir: &Path) -> impl Iterator<Item = PathBuf> {
-    let entries = std::fs::read_dir(state_dir.join("runs")).into_iter().flatten().flatten();
-    entries.map(|entry| entry.path()).filter(|path| path.extension().is_some_and(|suffix| suffix == SUFFIX))
-}
-
-fn read_stale(path: &Path) -> Option<Stale> {
-    // O_NONBLOCK: a FIFO that somebody put here must not hold us.
-    let mut options = OpenOptions::new();
-    let options = options.read(true).write(true).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK);
-    let file = options.open(path).ok()?;
-    let found = file.metadata().ok()?;
-    if !found.is_file() || file.try_lock().is_err() || !path.exists() {
-        return None;
+fn unlockable(error: TryLockError) -> io::Error {
+    match error {
+        TryLockError::Error(error) => error,
+        TryLockError::WouldBlock => io::Error::other("somebody else has locked it"),
     }
-    let mut text = Vec::new();
-    (&file).take(MARKER_BYTES).read_to_end(&mut text).ok()?;
-    let mut lines = text.split(|byte| *byte == b'\n');
-    let head: Option<Head> = lines.next().and_then(|line| serde_json::from_slice(line).ok());
-    let noted = lines.next().and_then(|line| serde_json::from_slice(line).ok()).and_then(noted);
-    let name = path.file_stem().and_then(|stem| stem.to_str()).and_then(Id::parse)?;
-    let modified = found.modified().ok().and_then(|time| time.duration_since(std::time::UNIX_EPOCH).ok());
-    let started = modified.map_or(0, |since| since.as_millis() as u64);
-    let run = Run {
-        id: head.as_ref().and_then(|head| Id::parse(&head.id)).unwrap_or(name),
-        component: head.as_ref().map_or_else(|| "unknown".to_owned(), |head| head.component.clone()),
-        argv: Vec::new(),
-        exe: head.as_ref().and_then(|head| head.exe.clone()),
-        cwd: None,
-        started_unix_ms: head.as_ref().map_or(started, |head| head.started_unix_ms),
-        release: head.as_ref().and_then(|head| head.release.clone()),
-        environment: head.and_then(|head| head.environment),
+}
+
+fn offset(line: usize) -> u64 {
+    (RUN_BYTES + line * LINE_BYTES) as u64
+}
+
+/// The whole file as it is at the start. The command line stays out: it has not been scrubbed yet.
+fn block(run: &Run) -> Vec<u8> {
+    let mut text = String::with_capacity(MARKER_BYTES);
+    let started = run.started_unix_ms.to_string();
+    let lines = [
+        ("started", Some(started.as_bytes())),
+        ("component", Some(run.component.as_bytes())),
+        ("release", run.release.as_deref().map(str::as_bytes)),
+        ("environment", run.environment.as_deref().map(str::as_bytes)),
+        ("exe", run.exe.as_deref().map(|exe| exe.as_os_str().as_bytes())),
+    ];
+    for (name, value) in lines {
+        let Some(value) = value else { continue };
+        let line = checked(&format!("{name} {}", escape(value)));
+        // What does not fit is left out, never cut: half a name would be another name.
+        if text.len() + line.len() <= RUN_BYTES {
+            text.push_str(&line);
+        }
+    }
+    let mut block = text.into_bytes();
+    block.resize(MARKER_BYTES, b'\n');
+    block
+}
+
+fn death_line(case: &Case) -> String {
+    let mut line = String::with_capacity(LINE_BYTES);
+    let _ = write!(line, "{} {} {}", case.event_id, case.reason.as_str(), case.at_unix_ms);
+    let status = case.death.map(|death| match death {
+        Death::Exited(code) => i64::from(code) << 8,
+        Death::Killed { signal, core } => i64::from(signal.number()) | if core { 0x80 } else { 0 },
+    });
+    for number in [status, case.pid.map(i64::from), case.uptime_ms.map(|ms| ms.cast_signed())] {
+        let _ = match number {
+            Some(number) => write!(line, " {number}"),
+            None => line.write_str(" -"),
+        };
+    }
+    if let Subject::Descendant { comm } = &case.subject {
+        let end = (0..=comm.len().min(COMM_BYTES)).rev().find(|end| comm.is_char_boundary(*end)).unwrap_or(0);
+        let _ = write!(line, " {}", escape(&comm.as_bytes()[..end]));
+    }
+    checked(&line)
+}
+
+/// A line with its CRC-32 before it.
+fn checked(line: &str) -> String {
+    format!("{:08x} {line}\n", crc32fast::hash(line.as_bytes()))
+}
+
+/// Any bytes as one word: what is not printable ASCII, and the percent sign, becomes %XX.
+fn escape(bytes: &[u8]) -> String {
+    let mut word = String::with_capacity(bytes.len());
+    for &byte in bytes {
+        match byte {
+            b'!'..=b'~' if byte != b'%' => word.push(char::from(byte)),
+            _ => {
+                let _ = write!(word, "%{byte:02X}");
+            }
+        }
+    }
+    word
+}
+
+/// Whether there is anything to take up: entries that wait, or the marker of a dead run. A few system calls.
+pub fn attention(state_dir: &Path, ours: Option<&RunMarker>) -> bool {
+    let Ok(state) = Dir::open(state_dir) else { return false };
+    let waits = |dir: &Dir, name: &str| {
+        let names = dir.open_dir(name).and_then(|dir| dir.names());
+        names.is_ok_and(|mut names| names.any(|name| !name.as_bytes().starts_with(b".")))
     };
-    Some(Stale { run, noted, path: path.to_owned(), _file: file })
-}
-
-fn noted(note: Note) -> Option<Noted> {
-    let death = match (note.code, note.signal.and_then(Signal::new)) {
-        (Some(code), _) => Some(Death::Exited(code)),
-        (None, Some(signal)) => Some(Death::Killed { signal, core: note.core }),
-        (None, None) => None,
-    };
-    Some(Noted {
-        event_id: Id::parse(&note.event_id)?,
-        reason: note.reason,
-        at_unix_ms: note.at_unix_ms,
-        pid: note.pid,
-        uptime_ms: note.uptime_ms,
-        death,
+    if state.open_dir("spool").is_ok_and(|spool| waits(&spool, "pending") || waits(&spool, "open")) {
+        return true;
+    }
+    let Ok(runs) = state.open_dir(DIR) else { return false };
+    let Ok(names) = runs.names() else { return false };
+    names.filter_map(|name| name.into_string().ok()).any(|name| {
+        name.ends_with(SUFFIX) && ours.is_none_or(|ours| ours.name != name) && lock_if_free(&runs, &name).is_some()
     })
 }
 
-/// Whether there is anything to take up: entries that wait, or a marker besides `ours`. A few system calls.
-pub fn attention(state_dir: &Path, ours: Option<&RunMarker>) -> bool {
-    let not_empty = |name: &str| std::fs::read_dir(state_dir.join(name)).is_ok_and(|mut dir| dir.next().is_some());
-    not_empty("spool/pending")
-        || not_empty("spool/open")
-        || markers(state_dir).any(|path| ours.is_none_or(|ours| ours.path != path))
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::case::Subject;
-    use crate::case::Zombie;
-
-    fn run(id: u8) -> Run {
-        Run {
-            id: Id([id; 16]),
-            component: "app".to_owned(),
-            argv: vec!["app".into(), "--password=x".into()],
-            exe: Some("/bin/app".into()),
-            cwd: None,
-            started_unix_ms: 1000,
-            release: Some("app@1.0".to_owned()),
-            environment: None,
-        }
-    }
-
-    fn case() -> Case {
-        Case {
-            event_id: Id([7; 16]),
-            reason: Reason::Signal,
-            at_unix_ms: 2000,
-            run: run(1),
-            subject: Subject::Main,
-            pid: Some(12),
-            death: Some(Death::Killed { signal: Signal::SEGV, core: true }),
-            uptime_ms: Some(1000),
-            spawn_error: None,
-            usage: None,
-            zombie: Zombie::default(),
-            oom_before: None,
-            oom_after: None,
-            stop: None,
-            stderr_tail: None,
-            gaps: Vec::new(),
-        }
-    }
-
-    fn state_dir() -> tempfile::TempDir {
-        let dir = tempfile::tempdir().unwrap();
-        prepare_for_tests(dir.path());
-        dir
-    }
-
-    fn prepare_for_tests(dir: &Path) {
-        let settings = crate::config::Settings { state_dir: Some(dir.to_owned()), ..Default::default() };
-        assert_eq!(super::super::place::resolve(&settings).dir.as_deref(), Some(dir));
-    }
-
-    #[test]
-    fn a_living_run_is_not_stale_and_a_good_end_leaves_nothing() {
-        let dir = state_dir();
-        let marker = RunMarker::create(dir.path(), &run(1)).unwrap();
-        assert!(stale(dir.path()).is_empty());
-        assert!(!attention(dir.path(), Some(&marker)));
-        marker.remove();
-        assert_eq!(std::fs::read_dir(dir.path().join("runs")).unwrap().count(), 0);
-    }
-
-    #[test]
-    fn an_abandoned_run_is_told_once_with_its_death_and_without_its_arguments() {
-        let dir = state_dir();
-        let marker = RunMarker::create(dir.path(), &run(1)).unwrap();
-        marker.note_death(&case());
-        let text = std::fs::read_to_string(&marker.path).unwrap();
-        assert!(!text.contains("password"), "{text}");
-        drop(marker);
-        assert!(attention(dir.path(), None));
-        let mut found = stale(dir.path());
-        assert_eq!(found.len(), 1);
-        assert!(stale(dir.path()).is_empty(), "locked by the one who tells of it");
-        let one = found.remove(0);
-        assert_eq!(one.run.release.as_deref(), Some("app@1.0"));
-        let noted = one.noted.clone().unwrap();
-        assert_eq!(noted.death, Some(Death::Killed { signal: Signal::SEGV, core: true }));
-        assert_eq!(noted.event_id, Id([7; 16]));
-        one.done();
-        assert!(stale(dir.path()).is_empty());
-    }
-
-    #[test]
-    fn a_marker_cut_at_any_byte_is_still_an_unclean_run_and_never_a_wrong_death() {
-        let dir = state_dir();
-        let marker = RunMarker::create(dir.path(), &run(1)).unwrap();
-        marker.note_death(&case());
-        let path = marker.path.clone();
-        drop(marker);
-        let whole = std::fs::read(&path).unwrap();
-        for cut in 0..whole.len() {
-            std::fs::write(&path, &whole[..cut]).unwrap();
-            let found = stale(dir.path());
-            assert_eq!(found.len(), 1, "cut at {cut}");
-            // Only the closing newline may be missing from a death that counts.
-            assert!(found[0].noted.is_none() || cut + 1 >= whole.len(), "cut at {cut}");
-        }
-    }
-}
+mod tests;

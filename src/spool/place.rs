@@ -1,94 +1,164 @@
 //! Where the state directory is: the one asked for, else the first of the usual places that takes us.
+//!
+//! | order | place | made with |
+//! |---|---|---|
+//! | 1 | `--state-dir` | its parents, 0755 |
+//! | 2 | `/var/lib/obit` | its parents, 0755 |
+//! | 3 | `$XDG_STATE_HOME/obit`, else `~/.local/state/obit` | its parents, 0700 |
+//! | 4 | `/dev/shm/obit-<uid>` | nothing else |
+//!
+//! A place is a directory of our own. A volume that belongs to somebody else and lets us write (a fresh mount with an
+//! `fsGroup`, a shared one) takes us in a directory `obit-<uid>` of our own in it; root uses what an operator prepared for
+//! somebody else as it is. PID 1 goes through here at its start: a few system calls when the first place is the one.
 
 #![forbid(unsafe_code)]
 
 use crate::config::Settings;
+use crate::sys::file::{Dir, FileKind, Medium, Status};
 use crate::sys::process::effective_uid;
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 
 /// Where reports are kept, and why not in a better place.
 #[derive(Clone, Debug, Default)]
 pub struct Place {
-    /// `None`: no directory takes us, so reports live in memory until they are delivered.
+    /// Absolute. `None`: no directory takes us, so reports live in memory until they are delivered.
     pub dir: Option<PathBuf>,
-    /// What the operator asked for and cannot have.
+    /// What the operator asked for and cannot have: worth a warning.
     pub refused: Vec<String>,
+    /// Why usual places before this one were passed over: worth a line of `obit doctor`.
+    pub passed_over: Vec<String>,
 }
 
 /// Made for root, or prepared in an image for its user.
 const SYSTEM: &str = "/var/lib/obit";
 
-/// Finds the place and makes its directories. A few system calls when the first candidate takes us.
+/// Finds the place and makes its directory.
 pub fn resolve(settings: &Settings) -> Place {
     let mut place = Place::default();
-    if let Some(asked) = &settings.state_dir {
-        match prepare(asked) {
-            Ok(()) => {
-                place.dir = Some(std::path::absolute(asked).unwrap_or_else(|_| asked.clone()));
+    for candidate in candidates(settings) {
+        match candidate.prepare(effective_uid()) {
+            Ok(dir) => {
+                place.dir = Some(dir);
                 return place;
             }
-            Err(error) => place.refused.push(format!(
-                "state directory {} cannot be used ({error}); reports go elsewhere, see obit doctor",
-                asked.display()
+            Err(error) if candidate.kind == Kind::Asked => place.refused.push(format!(
+                "state directory {} cannot be used ({error}), so reports go to another place: see obit doctor",
+                candidate.path.display()
             )),
+            Err(error) => place.passed_over.push(format!("{}: {error}", candidate.path.display())),
         }
     }
-    place.dir = candidates().into_iter().find(|dir| prepare(dir).is_ok());
-    if place.dir.is_none() {
-        place.refused.push(
-            "no state directory is writable; reports live in memory and are lost if they cannot be delivered before the \
-             end: mount a volume and name it with --state-dir"
-                .to_owned(),
-        );
-    }
+    place.refused.push(
+        "no state directory is writable; reports live in memory and are lost if they cannot be delivered before the \
+         end: mount a volume and name it with --state-dir"
+            .to_owned(),
+    );
     place
 }
 
-/// The places that are tried when none is asked for.
-pub fn candidates() -> Vec<PathBuf> {
-    let user = match std::env::var_os("XDG_STATE_HOME").filter(|dir| !dir.is_empty()) {
-        Some(dir) => Some(PathBuf::from(dir).join("obit")),
-        None => std::env::var_os("HOME")
-            .filter(|home| home.len() > 1)
-            .map(|home| PathBuf::from(home).join(".local/state/obit")),
-    };
-    let shared_memory = PathBuf::from(format!("/dev/shm/obit-{}", effective_uid()));
-    [Some(PathBuf::from(SYSTEM)), user, Some(shared_memory)].into_iter().flatten().collect()
+/// The place that is in use already, for commands that look at it and make nothing; with the places that were looked at.
+pub fn existing(settings: &Settings) -> Result<PathBuf, Vec<PathBuf>> {
+    let mut candidates = candidates(settings);
+    candidates.retain(|candidate| settings.state_dir.is_none() || candidate.kind == Kind::Asked);
+    let found = candidates.iter().find_map(|candidate| candidate.existing(effective_uid()));
+    found.ok_or_else(|| candidates.into_iter().map(|candidate| candidate.path).collect())
 }
 
-/// The directories of the layout, for our eyes only.
-fn prepare(root: &Path) -> io::Result<()> {
-    let mut builder = std::fs::DirBuilder::new();
-    builder.mode(0o700);
-    match std::fs::symlink_metadata(root) {
-        Ok(found) if found.is_dir() && found.uid() == effective_uid() => {}
-        // Root may use what an operator prepared for somebody else.
-        Ok(found) if found.is_dir() && effective_uid() == 0 => {}
-        Ok(found) if found.is_dir() => {
-            return Err(io::Error::other(format!("it belongs to uid {}, we are {}", found.uid(), effective_uid())));
-        }
-        Ok(_) => return Err(io::Error::other("it is no directory")),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            builder.recursive(true).create(root)?;
-            builder.recursive(false);
-        }
-        Err(error) => return Err(error),
-    }
-    for name in ["runs", "spool", "spool/open", "spool/pending", "spool/sent", "spool/rejected", "spool/corrupt"] {
-        match builder.create(root.join(name)) {
-            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
-            _ => {}
-        }
-    }
-    // A full or read-only file system shows only when something is written.
-    let probe = root.join("runs").join(format!(".probe-{}", crate::sys::process::own_pid()));
-    std::fs::write(&probe, b"")?;
-    std::fs::remove_file(&probe)
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Kind {
+    Asked,
+    System,
+    User,
+    SharedMemory,
 }
 
-/// Whether what is kept in `dir` is likely to outlive the container.
+#[derive(Debug)]
+struct Candidate {
+    kind: Kind,
+    path: PathBuf,
+}
+
+fn candidates(settings: &Settings) -> Vec<Candidate> {
+    let absolute = |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|dir| dir.is_absolute());
+    let user = absolute("XDG_STATE_HOME").or_else(|| absolute("HOME").map(|home| home.join(".local/state")));
+    let asked = settings.state_dir.as_ref().map(|dir| std::path::absolute(dir).unwrap_or_else(|_| dir.clone()));
+    let all = [
+        (Kind::Asked, asked),
+        (Kind::System, Some(PathBuf::from(SYSTEM))),
+        (Kind::User, user.map(|dir| dir.join("obit"))),
+        (Kind::SharedMemory, Some(PathBuf::from(format!("/dev/shm/obit-{}", effective_uid())))),
+    ];
+    all.into_iter().filter_map(|(kind, path)| Some(Candidate { kind, path: path? })).collect()
+}
+
+impl Candidate {
+    /// Opens or makes the directory and sees whether we may write there: the path to use.
+    fn prepare(&self, uid: u32) -> io::Result<PathBuf> {
+        let dir = match Dir::open(&self.path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => self.make()?,
+            other => other.map_err(told)?,
+        };
+        let status = dir.status()?;
+        if is_ours(&status, uid) {
+            dir.writable()?;
+            return Ok(self.path.clone());
+        }
+        let foreign = || io::Error::other(format!("it belongs to uid {}, we are {uid}", status.uid));
+        if !self.may_be_shared() {
+            return Err(foreign());
+        }
+        let own = dir.make_dir(&own_name(uid)).map_err(|_| foreign())?;
+        if !is_ours(&own.status()?, uid) {
+            return Err(foreign());
+        }
+        own.writable()?;
+        Ok(self.path.join(own_name(uid)))
+    }
+
+    fn make(&self) -> io::Result<Dir> {
+        if let Some(parent) = self.path.parent() {
+            let mode = if self.kind == Kind::User { 0o700 } else { 0o755 };
+            std::fs::DirBuilder::new().recursive(true).mode(mode).create(parent)?;
+        }
+        match std::fs::DirBuilder::new().mode(0o700).create(&self.path) {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
+            _ => Dir::open(&self.path).map_err(told),
+        }
+    }
+
+    fn existing(&self, uid: u32) -> Option<PathBuf> {
+        let own = self.path.join(own_name(uid));
+        let dirs = if self.may_be_shared() { vec![own, self.path.clone()] } else { vec![self.path.clone()] };
+        dirs.into_iter().find(|dir| {
+            let spool = Dir::open(dir).and_then(|dir| dir.open_dir("spool"));
+            spool.and_then(|spool| spool.status()).is_ok_and(|status| is_ours(&status, uid))
+        })
+    }
+
+    fn may_be_shared(&self) -> bool {
+        matches!(self.kind, Kind::Asked | Kind::System)
+    }
+}
+
+fn own_name(uid: u32) -> String {
+    format!("obit-{uid}")
+}
+
+fn is_ours(status: &Status, uid: u32) -> bool {
+    status.kind == FileKind::Directory && (status.uid == uid || uid == 0)
+}
+
+/// open(2) says ENOTDIR or ELOOP for a symbolic link where a directory is asked for.
+fn told(error: io::Error) -> io::Error {
+    match error.raw_os_error() {
+        Some(libc::ENOTDIR | libc::ELOOP) => io::Error::other("it is a symbolic link or no directory"),
+        _ => error,
+    }
+}
+
+/// Whether what is kept in a directory is likely to outlive the container.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Lasting {
     /// On a mount of its own: a volume, or a host's disk.
@@ -101,14 +171,121 @@ pub enum Lasting {
 
 /// Judges by the file system and its mount, for `obit doctor`.
 pub fn lasting(dir: &Path) -> Lasting {
-    let Ok(stat) = nix::sys::statfs::statfs(dir) else { return Lasting::No };
-    let kind = stat.filesystem_type();
-    if kind == nix::sys::statfs::TMPFS_MAGIC {
-        return Lasting::No;
+    let judged = || -> io::Result<Lasting> {
+        let opened = Dir::open(dir)?;
+        let on_root = opened.status()?.device == Dir::open(Path::new("/"))?.status()?.device;
+        Ok(match opened.medium()? {
+            Medium::Memory => Lasting::No,
+            Medium::Overlay if on_root => Lasting::ContainerLayer,
+            Medium::Overlay | Medium::Disk => Lasting::Yes,
+        })
+    };
+    judged().unwrap_or(Lasting::No)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+
+    fn asked(path: &Path) -> Candidate {
+        Candidate { kind: Kind::Asked, path: path.to_owned() }
     }
-    let device = |path: &Path| std::fs::metadata(path).map(|m| m.dev()).ok();
-    if kind == nix::sys::statfs::OVERLAYFS_SUPER_MAGIC && device(dir) == device(Path::new("/")) {
-        return Lasting::ContainerLayer;
+
+    #[test]
+    fn the_place_asked_for_is_made_for_its_owner_alone_with_its_parents() {
+        let temp = tempfile::tempdir().unwrap();
+        let dir = temp.path().join("a/b/state");
+        let settings = Settings { state_dir: Some(dir.clone()), ..Settings::default() };
+        assert_eq!(existing(&settings), Err(vec![dir.clone()]), "looking makes nothing");
+        let place = resolve(&settings);
+        assert_eq!((place.dir.as_deref(), &place.refused[..]), (Some(&*dir), &[][..]));
+        assert_eq!(std::fs::metadata(&dir).unwrap().mode() & 0o777, 0o700);
+        assert_eq!(std::fs::metadata(temp.path().join("a")).unwrap().mode() & 0o777, 0o755);
+        super::super::Spool::open(&dir).unwrap();
+        assert_eq!(existing(&settings), Ok(dir));
     }
-    Lasting::Yes
+
+    #[test]
+    fn what_cannot_be_used_is_said_and_another_place_is_taken() {
+        let temp = tempfile::tempdir().unwrap();
+        let file = temp.path().join("file");
+        std::fs::write(&file, "").unwrap();
+        let settings = Settings { state_dir: Some(file.clone()), ..Settings::default() };
+        let place = resolve(&settings);
+        assert_ne!(place.dir.as_deref(), Some(&*file));
+        assert_eq!(
+            place.refused[0],
+            format!(
+                "state directory {} cannot be used (it is a symbolic link or no directory), so reports go to another \
+                 place: see obit doctor",
+                file.display()
+            )
+        );
+    }
+
+    #[test]
+    fn a_link_is_refused_whatever_it_leads_to() {
+        let temp = tempfile::tempdir().unwrap();
+        std::fs::create_dir(temp.path().join("real")).unwrap();
+        std::os::unix::fs::symlink(temp.path().join("real"), temp.path().join("link")).unwrap();
+        for path in ["link", "link/"] {
+            let error = asked(&temp.path().join(path)).prepare(effective_uid()).unwrap_err();
+            assert_eq!(error.to_string(), "it is a symbolic link or no directory");
+        }
+    }
+
+    #[test]
+    fn a_writable_volume_of_somebody_else_takes_us_in_a_directory_of_our_own() {
+        let temp = tempfile::tempdir().unwrap();
+        let us = effective_uid();
+        let candidate = asked(temp.path());
+        // As somebody who is not us, what we make is not theirs.
+        let error = candidate.prepare(us + 1).unwrap_err().to_string();
+        assert_eq!(error, format!("it belongs to uid {us}, we are {}", us + 1));
+        if us != 0 {
+            return;
+        }
+        std::fs::remove_dir(temp.path().join("obit-1")).unwrap();
+        // Seen by uid 1, prepared by root for it.
+        std::fs::create_dir(temp.path().join("obit-1")).unwrap();
+        std::os::unix::fs::chown(temp.path().join("obit-1"), Some(1), None).unwrap();
+        assert_eq!(candidate.prepare(1).unwrap(), temp.path().join("obit-1"));
+        let shm = Candidate { kind: Kind::SharedMemory, path: temp.path().to_owned() };
+        assert!(shm.prepare(1).is_err(), "the place in shared memory is never shared");
+    }
+
+    #[test]
+    fn root_leaves_what_it_makes_in_a_users_place_to_that_user() {
+        if effective_uid() != 0 {
+            return;
+        }
+        let temp = tempfile::tempdir().unwrap();
+        std::os::unix::fs::chown(temp.path(), Some(1), None).unwrap();
+        assert_eq!(asked(temp.path()).prepare(0).unwrap(), temp.path());
+        let spool = super::super::Spool::open(temp.path()).unwrap();
+        assert!(spool.sender_lock().is_some());
+        for name in ["spool", "spool/open", "spool/sender.lock"] {
+            assert_eq!(std::fs::metadata(temp.path().join(name)).unwrap().uid(), 1, "{name}");
+        }
+    }
+
+    #[test]
+    fn a_directory_that_takes_nothing_is_refused() {
+        if effective_uid() == 0 {
+            return;
+        }
+        let temp = tempfile::tempdir().unwrap();
+        std::fs::set_permissions(temp.path(), std::fs::Permissions::from_mode(0o500)).unwrap();
+        let error = asked(temp.path()).prepare(effective_uid()).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::PermissionDenied);
+    }
+
+    #[test]
+    fn what_is_in_memory_does_not_last() {
+        if Path::new("/dev/shm").is_dir() && lasting(Path::new("/dev/shm")) != Lasting::Yes {
+            assert_eq!(lasting(Path::new("/dev/shm")), Lasting::No);
+        }
+        assert_eq!(lasting(Path::new("/nonexistent")), Lasting::No);
+    }
 }

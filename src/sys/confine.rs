@@ -35,6 +35,8 @@ const ALLOWED: &[libc::c_long] = &[
     libc::SYS_fdatasync,
     libc::SYS_flock,
     libc::SYS_ftruncate,
+    libc::SYS_fchmod,
+    libc::SYS_fchown,
     libc::SYS_getdents64,
     libc::SYS_renameat,
     libc::SYS_renameat2,

@@ -3,6 +3,7 @@
 pub mod clock;
 pub mod confine;
 pub mod fd;
+pub mod file;
 pub mod memory;
 pub mod poll;
 pub mod process;
