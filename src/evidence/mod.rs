@@ -5,4 +5,5 @@
 pub mod build_id;
 pub mod host;
 pub mod oom;
+pub mod stack;
 pub mod zombie;
