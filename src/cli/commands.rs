@@ -219,7 +219,7 @@ fn status(matches: &ArgMatches) -> Result<(), String> {
     let state_dir = spool.root().parent().unwrap_or(Path::new("/")).to_owned();
     let entries = spool.entries();
     let count = |wanted: &str| entries.iter().filter(|entry| entry.state.as_str() == wanted).count();
-    let running = marker::living(&state_dir);
+    let running = marker::living(&state_dir).len();
     let states = ["pending", "sent", "rejected", "corrupt"].map(|state| (state, count(state)));
     let mut out = std::io::stdout();
     if matches.get_flag("json") {

@@ -7,6 +7,7 @@
 
 pub mod build;
 pub mod group;
+pub mod kept;
 pub mod scrub;
 pub mod text;
 

@@ -65,17 +65,32 @@ pub fn stale(state_dir: &Path) -> Vec<Stale> {
     names.filter_map(|name| read(&dir, name)).take(AT_ONCE).collect()
 }
 
-/// How many runs are going on: markers that are locked.
-pub fn living(state_dir: &Path) -> usize {
-    let Ok(dir) = Dir::open(state_dir).and_then(|state| state.open_dir(DIR)) else { return 0 };
+/// The runs that are going on: those whose markers are locked, oldest first.
+pub fn living(state_dir: &Path) -> Vec<Run> {
+    let Ok(dir) = Dir::open(state_dir).and_then(|state| state.open_dir(DIR)) else { return Vec::new() };
     let names = dir.names().into_iter().flatten().filter_map(|name| name.into_string().ok());
-    names
-        .filter(|name| name.strip_suffix(SUFFIX).and_then(Id::parse).is_some())
-        .filter(|name| {
-            let file = dir.open_file(name, Access::Write);
-            file.is_ok_and(|file| matches!(file.try_lock(), Err(TryLockError::WouldBlock)))
+    let mut runs: Vec<Run> = names
+        .filter_map(|name| {
+            let id = name.strip_suffix(SUFFIX).and_then(Id::parse)?;
+            let file = dir.open_file(&name, Access::Write).ok()?;
+            matches!(file.try_lock(), Err(TryLockError::WouldBlock)).then_some(())?;
+            parse(id, &contents(&file), Status::of(&file).ok()?.modified_unix_ms).map(|(run, _)| run)
         })
-        .count()
+        .take(AT_ONCE)
+        .collect();
+    runs.sort_by_key(|run| run.started_unix_ms);
+    runs
+}
+
+/// What is in a marker, as far as a marker can be long.
+fn contents(file: &File) -> Vec<u8> {
+    let mut bytes = vec![0; MARKER_BYTES];
+    let mut filled = 0;
+    while let Ok(n @ 1..) = file.read_at(&mut bytes[filled..], filled as u64) {
+        filled += n;
+    }
+    bytes.truncate(filled);
+    bytes
 }
 
 fn read(dir: &Rc<Dir>, name: String) -> Option<Stale> {
@@ -89,12 +104,7 @@ fn read(dir: &Rc<Dir>, name: String) -> Option<Stale> {
         None => Id::parse(name.strip_suffix(SUFFIX)?)?,
     };
     let file = lock_if_free(dir, &name)?;
-    let mut bytes = vec![0; MARKER_BYTES];
-    let mut filled = 0;
-    while let Ok(n @ 1..) = file.read_at(&mut bytes[filled..], filled as u64) {
-        filled += n;
-    }
-    bytes.truncate(filled);
+    let bytes = contents(&file);
     let changed_unix_ms = Status::of(&file).ok()?.modified_unix_ms;
     let Some((run, noted)) = parse(id, &bytes, changed_unix_ms) else {
         say(

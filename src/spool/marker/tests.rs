@@ -60,9 +60,9 @@ fn a_living_run_is_not_stale_and_a_good_end_leaves_nothing() {
     assert!(stale(dir.path()).is_empty());
     assert!(!attention(dir.path(), Some(&marker)));
     assert!(!attention(dir.path(), None), "a living run of somebody else is no news");
-    assert_eq!(living(dir.path()), 1);
+    assert_eq!(living(dir.path()).len(), 1);
     marker.remove();
-    assert_eq!(living(dir.path()), 0);
+    assert_eq!(living(dir.path()).len(), 0);
     assert_eq!(std::fs::read_dir(dir.path().join(DIR)).unwrap().count(), 0);
 }
 
@@ -243,7 +243,7 @@ fn what_is_no_marker_is_left_alone_and_holds_nobody() {
     std::fs::create_dir(name(4)).unwrap();
     std::fs::write(runs.join("notes.run"), "x").unwrap();
     assert!(stale(dir.path()).is_empty());
-    assert_eq!(living(dir.path()), 0);
+    assert_eq!(living(dir.path()).len(), 0);
     assert_eq!(std::fs::read_dir(&runs).unwrap().count(), 4);
 }
 
