@@ -29,7 +29,7 @@
 //! | 2 | [`config`], [`consent`] |
 //! | 3 | `evidence`: what can be learnt of a death |
 //! | 4 | [`report`]: the report as it is kept; `spool`: where it is kept |
-//! | 5 | `deliver`: envelope, transport, retry, proxy |
+//! | 5 | `deliver`: envelope, transport, retry, proxy; `telemetry`: the daily report, the version question |
 //! | 6 | the roles, none of which names another; `role` alone knows them all |
 
 pub mod case;
@@ -48,3 +48,4 @@ pub mod role;
 pub mod say;
 pub mod spool;
 pub mod sys;
+pub mod telemetry;

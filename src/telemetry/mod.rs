@@ -1,0 +1,5 @@
+//! What the product tells once a day, and what it asks: nothing of it without consent, all of it shown beforehand.
+
+#![forbid(unsafe_code)]
+
+pub mod dns;
