@@ -12,7 +12,7 @@ use nix::sys::statfs;
 use nix::unistd::{self, AccessFlags, UnlinkatFlags};
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
-use std::io;
+use std::io::{self, Read as _, Write as _};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStringExt;
 use std::path::Path;
@@ -140,6 +140,34 @@ impl Dir {
         }
     }
 
+    /// The content of a small regular file. A larger one is an error: it is not what was written there.
+    pub fn read_small(&self, name: &str, most_bytes: usize) -> io::Result<Vec<u8>> {
+        let file = self.open_file(name, Access::Read)?;
+        if Status::of(&file)?.kind != FileKind::Regular {
+            return Err(io::Error::new(io::ErrorKind::InvalidData, "it is no file"));
+        }
+        let mut bytes = Vec::new();
+        file.take(most_bytes as u64 + 1).read_to_end(&mut bytes)?;
+        match bytes.len() <= most_bytes {
+            true => Ok(bytes),
+            false => Err(io::Error::new(io::ErrorKind::InvalidData, format!("it is larger than {most_bytes} bytes"))),
+        }
+    }
+
+    /// Puts a small file in the place of another, durably: at any instant there is the old content or the new.
+    pub fn replace(&self, name: &str, bytes: &[u8]) -> io::Result<()> {
+        let mut random = [0; 16];
+        super::memory::random(&mut random);
+        let hidden = format!(".{name}.{:032x}", u128::from_ne_bytes(random));
+        let mut file = self.create(&hidden)?;
+        let written =
+            file.write_all(bytes).and_then(|()| file.sync_data()).and_then(|()| self.rename(&hidden, self, name));
+        if written.is_err() {
+            let _ = self.remove(&hidden);
+        }
+        written.and_then(|()| self.sync())
+    }
+
     /// renameat(2): what had the new name before is replaced at once.
     pub fn rename(&self, name: &str, to: &Dir, new_name: &str) -> io::Result<()> {
         Ok(fcntl::renameat(self, name, to, new_name)?)
@@ -259,6 +287,20 @@ mod tests {
         nix::unistd::mkfifo(&temp.path().join("fifo"), Mode::S_IRWXU).unwrap();
         let fifo = dir.open_file("fifo", Access::Read).unwrap();
         assert_eq!(Status::of(&fifo).unwrap().kind, FileKind::Other);
+    }
+
+    #[test]
+    fn a_small_file_is_replaced_whole_and_a_larger_one_is_not_read() {
+        let temp = tempfile::tempdir().unwrap();
+        let dir = Dir::open(temp.path()).unwrap();
+        dir.replace("file", b"old").unwrap();
+        dir.replace("file", b"new one").unwrap();
+        assert_eq!(dir.read_small("file", 7).unwrap(), b"new one");
+        assert_eq!(dir.read_small("file", 6).unwrap_err().to_string(), "it is larger than 6 bytes");
+        assert_eq!(dir.names().unwrap().count(), 1, "nothing is left beside it");
+        std::fs::create_dir(temp.path().join("dir")).unwrap();
+        assert!(dir.replace("dir", b"x").is_err());
+        assert_eq!(dir.names().unwrap().count(), 2);
     }
 
     #[test]
