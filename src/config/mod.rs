@@ -2,6 +2,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod cluster_spec;
 pub mod options;
 
 use crate::limits;
@@ -50,6 +51,15 @@ pub struct Settings {
     /// `None`: the host name.
     pub server_name: Option<String>,
 
+    /// Switches of the three channels; see [`consent`](crate::consent).
+    pub no_error_reporting: bool,
+    pub no_telemetry: bool,
+    pub no_version_check: bool,
+    /// What becomes of reports that wait on a channel which was switched off.
+    pub when_off: WhenOff,
+    /// A StorageOSCluster resource, mounted.
+    pub cluster_spec: Option<PathBuf>,
+
     /// `LOG_FORMAT=json`.
     pub log_json: bool,
     pub verbose: bool,
@@ -76,10 +86,24 @@ impl Default for Settings {
             release: None,
             environment: None,
             server_name: None,
+            no_error_reporting: false,
+            no_telemetry: false,
+            no_version_check: false,
+            when_off: WhenOff::Hold,
+            cluster_spec: None,
             log_json: false,
             verbose: false,
         }
     }
+}
+
+/// What becomes of reports that wait when their channel is switched off.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum WhenOff {
+    /// They stay, to be read here, and go when the channel is open again.
+    Hold,
+    /// They are removed.
+    Purge,
 }
 
 /// Where a value came from.
@@ -192,7 +216,7 @@ pub fn nearest(word: &str, candidates: impl IntoIterator<Item = String>) -> Opti
 }
 
 /// Levenshtein's distance, in bytes.
-fn distance(a: &str, b: &str) -> usize {
+pub fn distance(a: &str, b: &str) -> usize {
     let mut row: Vec<usize> = (0..=b.len()).collect();
     for (i, x) in a.bytes().enumerate() {
         let mut diagonal = std::mem::replace(&mut row[0], i + 1);
@@ -275,6 +299,7 @@ mod tests {
                 Some("SIZE|off") => "4096",
                 Some("CODES") => "2,3",
                 Some("text|json") => "json",
+                Some("hold|purge") => "purge",
                 Some("DSN") => "https://…@host/1",
                 Some(_) => "/x/y",
             };

@@ -2,7 +2,7 @@
 
 #![forbid(unsafe_code)]
 
-use super::Settings;
+use super::{Settings, WhenOff};
 use crate::limits;
 use crate::sys::signal::Signal;
 use std::path::PathBuf;
@@ -31,23 +31,25 @@ pub enum Section {
     Program,
     Stop,
     Report,
+    Consent,
     Output,
 }
 
 impl Section {
-    pub const ALL: [Section; 4] = [Section::Program, Section::Stop, Section::Report, Section::Output];
+    pub const ALL: [Section; 5] = [Section::Program, Section::Stop, Section::Report, Section::Consent, Section::Output];
 
     pub fn title(self) -> &'static str {
         match self {
             Section::Program => "The program",
             Section::Stop => "Stopping and exit status",
             Section::Report => "Reports",
+            Section::Consent => "What may leave (each is off when anybody says so)",
             Section::Output => "Output",
         }
     }
 }
 
-use Section::{Output, Program, Report, Stop};
+use Section::{Consent, Output, Program, Report, Stop};
 
 /// All of them, in the order of the help.
 pub static SETTINGS: &[Setting] = &[
@@ -232,6 +234,56 @@ pub static SETTINGS: &[Setting] = &[
         show: |s| s.server_name.clone().unwrap_or_default(),
     },
     Setting {
+        name: "no-error-reporting",
+        short: None,
+        also: &[],
+        value: None,
+        section: Consent,
+        help: "Send no crash reports; they are kept here all the same",
+        apply: |s, v| switched_off(v).map(|off| s.no_error_reporting = off),
+        show: |s| s.no_error_reporting.to_string(),
+    },
+    Setting {
+        name: "no-telemetry",
+        short: None,
+        also: &[],
+        value: None,
+        section: Consent,
+        help: "Send no daily report and no version query",
+        apply: |s, v| switched_off(v).map(|off| s.no_telemetry = off),
+        show: |s| s.no_telemetry.to_string(),
+    },
+    Setting {
+        name: "no-version-check",
+        short: None,
+        also: &[],
+        value: None,
+        section: Consent,
+        help: "Send no version query",
+        apply: |s, v| switched_off(v).map(|off| s.no_version_check = off),
+        show: |s| s.no_version_check.to_string(),
+    },
+    Setting {
+        name: "when-off",
+        short: None,
+        also: &[],
+        value: Some("hold|purge"),
+        section: Consent,
+        help: "What becomes of reports that wait when their channel is switched off [default: hold]",
+        apply: when_off,
+        show: |s| if s.when_off == WhenOff::Purge { "purge" } else { "hold" }.to_owned(),
+    },
+    Setting {
+        name: "cluster-spec",
+        short: None,
+        also: &[],
+        value: Some("FILE"),
+        section: Consent,
+        help: "StorageOSCluster resource or its spec, as YAML or JSON; read again when it changes",
+        apply: |s, v| text(v).map(|v| s.cluster_spec = v.map(PathBuf::from)),
+        show: |s| s.cluster_spec.as_ref().map(|path| path.display().to_string()).unwrap_or_default(),
+    },
+    Setting {
         name: "log-format",
         short: None,
         also: &["LOG_FORMAT"],
@@ -304,6 +356,20 @@ fn boolean(text: &str) -> Result<bool, String> {
         "0" | "f" | "false" | "no" | "off" | "" => Ok(false),
         _ => Err(format!("{text:?} is neither true nor false")),
     }
+}
+
+/// A switch of consent: what cannot be read is "off", with a warning from whoever decides.
+fn switched_off(text: &str) -> Result<bool, String> {
+    Ok(boolean(text).unwrap_or(true))
+}
+
+fn when_off(settings: &mut Settings, value: &str) -> Result<(), String> {
+    settings.when_off = match value {
+        "hold" | "" => WhenOff::Hold,
+        "purge" => WhenOff::Purge,
+        _ => return Err(format!("{value:?} is neither hold nor purge")),
+    };
+    Ok(())
 }
 
 fn unless_off<T>(text: &str, parse: impl Fn(&str) -> Result<T, String>) -> Result<Option<T>, String> {
