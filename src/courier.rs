@@ -5,8 +5,9 @@
 
 #![forbid(unsafe_code)]
 
-use crate::config::Settings;
-use crate::consent::{Channel, Consent, Granted};
+use crate::config::{Settings, WhenOff};
+use crate::consent::gate::Gate;
+use crate::consent::{Block, Channel};
 use crate::deliver::dsn::Dsn;
 use crate::deliver::envelope;
 use crate::deliver::retry::{self, Answer, Fate};
@@ -16,6 +17,7 @@ use crate::report::{Report, Session};
 use crate::say::{Level, say};
 use crate::spool::{Entry, Kind, ReadError, Spool, SpoolError, State, memory, quota};
 use crate::sys::clock;
+use std::cell::RefCell;
 use std::collections::HashSet;
 use std::os::fd::OwnedFd;
 use std::path::Path;
@@ -52,11 +54,11 @@ fn visit(settings: &Settings, spool: Option<&Spool>, memory_reports: Vec<OwnedFd
     let closed = |why: String| Summary { why: Some(why), ..Summary::default() };
     // Nothing of the network is touched before there is a destination and permission.
     let Some(dsn) = &settings.dsn else { return closed("there is no DSN".to_owned()) };
-    let consent = Consent::from_environment(|name| std::env::var_os(name));
-    let permission = match consent.grant(Channel::Errors) {
-        Ok(permission) => permission,
-        Err(by) => return closed(format!("switched off by {by}")),
-    };
+    let mut gate = Gate::new(settings, spool.and_then(Spool::state_dir));
+    if let Err(block) = gate.grant(Channel::Errors) {
+        let kept = spool.map_or(0, |spool| put_aside(settings, spool, Channel::Errors));
+        return Summary { kept, ..closed(format!("switched off by {block}")) };
+    }
     let transport = match Dsn::parse(dsn).and_then(Transport::new) {
         Ok(transport) => transport,
         Err(sentence) => {
@@ -68,7 +70,7 @@ fn visit(settings: &Settings, spool: Option<&Spool>, memory_reports: Vec<OwnedFd
         Ok(runtime) => runtime,
         Err(error) => return closed(format!("no runtime can be made ({error})")),
     };
-    let visit = Visit { settings, permission, transport };
+    let visit = Visit { settings, gate: RefCell::new(gate), transport };
     runtime.block_on(async {
         let mut summary = Summary::default();
         for fd in memory_reports {
@@ -81,11 +83,33 @@ fn visit(settings: &Settings, spool: Option<&Spool>, memory_reports: Vec<OwnedFd
     })
 }
 
+/// What waits on a channel that is closed stays or goes, as it was asked for. Returns how many stay.
+fn put_aside(settings: &Settings, spool: &Spool, channel: Channel) -> usize {
+    let waiting = spool.entries_in(State::Pending).into_iter().filter(|entry| entry.kind.channel() == channel);
+    match settings.when_off {
+        WhenOff::Hold => waiting.count(),
+        WhenOff::Purge => {
+            let gone = waiting.filter(|entry| spool.remove(entry).is_ok()).count();
+            if gone > 0 {
+                let what = channel.what();
+                say(
+                    Level::Warning,
+                    &format!("{what}: switched off, so {gone} that waited were removed (when-off is purge)"),
+                );
+            }
+            0
+        }
+    }
+}
+
 struct Visit<'a> {
     settings: &'a Settings,
-    permission: Granted,
+    gate: RefCell<Gate>,
     transport: Transport,
 }
+
+/// How an attempt ended: with an answer, or because somebody switched the channel off before there was one.
+type Attempt = Result<Answer, Block>;
 
 impl Visit<'_> {
     /// Goes through what waits, newest crash first, until nothing waits or patience is over.
@@ -129,13 +153,30 @@ impl Visit<'_> {
                 tokio::time::sleep(limits::SEND_SPACING).await;
             }
             match pause {
-                Some(pause) if begin.elapsed() + pause < patience => tokio::time::sleep(pause).await,
+                Some(pause) if begin.elapsed().saturating_add(pause) < patience => tokio::time::sleep(pause).await,
                 None if spool.entries().iter().any(|e| e.state == State::Pending && !done.contains(&e.file_name())) => {
                 }
                 _ => break,
             }
         }
         drop(lock);
+    }
+
+    /// One attempt, with the permission of this moment; withdrawn while it is under way it is broken off.
+    async fn send(&self, kind: Kind, envelope: &[u8]) -> Attempt {
+        let permission = self.gate.borrow_mut().grant(kind.channel())?;
+        let withdrawn = async {
+            loop {
+                tokio::time::sleep(limits::CONSENT_LOOK).await;
+                if let Err(block) = self.gate.borrow_mut().grant(kind.channel()) {
+                    break block;
+                }
+            }
+        };
+        tokio::select! {
+            answer = self.transport.send(&permission, envelope, kind.category()) => Ok(answer),
+            block = withdrawn => Err(block),
+        }
     }
 
     /// One entry; `Some`: it waits, and so does everything else, for so long.
@@ -154,7 +195,14 @@ impl Visit<'_> {
             // It went while we looked: somebody purged it.
             Err(ReadError::Io(_)) => return None,
         };
-        let answer = self.transport.send(&self.permission, &envelope, entry.kind.category()).await;
+        let answer = match self.send(entry.kind, &envelope).await {
+            Ok(answer) => answer,
+            Err(block) => {
+                summary.why = Some(format!("switched off by {block}"));
+                put_aside(self.settings, spool, entry.kind.channel());
+                return Some(Duration::MAX);
+            }
+        };
         match retry::fate(answer, entry.attempts + 1) {
             Fate::Sent => {
                 summary.sent += 1;
@@ -193,7 +241,13 @@ impl Visit<'_> {
             return;
         };
         for attempt in 1.. {
-            let answer: Answer = self.transport.send(&self.permission, &envelope, "error").await;
+            let answer = match self.send(Kind::Crash, &envelope).await {
+                Ok(answer) => answer,
+                Err(block) => {
+                    summary.why = Some(format!("switched off by {block}"));
+                    return;
+                }
+            };
             match retry::fate(answer, attempt) {
                 Fate::Sent => {
                     summary.sent += 1;

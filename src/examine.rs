@@ -13,7 +13,7 @@
 
 use crate::case::{Case, Id, Reason, Run, Subject, Zombie};
 use crate::config::Settings;
-use crate::consent::{Channel, Consent};
+use crate::consent::{self, Channel, Consent};
 use crate::death::Death;
 use crate::evidence::{build_id, host, oom, zombie};
 use crate::report::build::{self, Learnt};
@@ -206,7 +206,7 @@ fn unclean_id(run: Id) -> Id {
 
 /// Writes down how a run ended, for those who asked to know: a release, a destination and consent are there.
 pub fn session(run: &Run, death: Option<Death>, ended_unix_ms: u64, settings: &Settings, state_dir: &Path) -> u8 {
-    let consent = Consent::from_environment(|name| std::env::var_os(name));
+    let consent = consent::current(settings, Some(state_dir));
     let Some(session) = session_to_tell(run, death, ended_unix_ms, settings, &consent) else { return 0 };
     let kept =
         Spool::open(state_dir).and_then(|spool| write(&spool, Kind::Session, run.id, ended_unix_ms, &json(&session)));

@@ -81,6 +81,8 @@ pub const WRONG_KEY_PAUSE: Duration = Duration::from_secs(3_600);
 pub const RATE_LIMIT_DEFAULT: Duration = Duration::from_secs(60);
 /// Between two sends, so that a full spool is not a burst.
 pub const SEND_SPACING: Duration = Duration::from_millis(100);
+/// While a request is under way its permission is looked at this often: two stat(2) each.
+pub const CONSENT_LOOK: Duration = Duration::from_millis(100);
 /// A courier with nothing to do leaves.
 pub const COURIER_IDLE: Duration = Duration::from_secs(60);
 /// Sentry takes an event item of at most 1 MiB.

@@ -2,7 +2,7 @@
 
 #![forbid(unsafe_code)]
 
-use super::{crashes, doctor};
+use super::{crashes, doctor, telemetry};
 use crate::config::options::{SETTINGS, Section};
 use crate::config::{self, Loaded};
 use crate::death::OWN_FAILURE;
@@ -87,6 +87,7 @@ pub fn tree() -> Command {
                 .arg(json())
                 .arg(state_dir()),
         )
+        .subcommand(telemetry::tree())
         .subcommand(
             Command::new("config")
                 .about("Look at the configuration")
@@ -174,6 +175,7 @@ fn carry_out(matches: &ArgMatches) -> Result<(), String> {
             Ok(())
         }
         "doctor" => doctor::carry_out(&load(matches)?, matches.get_flag("json")),
+        "telemetry" => telemetry::carry_out(matches, &load(matches)?.settings),
         "config" => match matches.subcommand() {
             Some(("show", matches)) => show_config(&load_plain()?, matches.get_flag("json")),
             _ => check_config(),
@@ -198,7 +200,7 @@ fn load_plain() -> Result<Loaded, String> {
 /// The settings, with the state directory of the command line.
 fn load(matches: &ArgMatches) -> Result<Loaded, String> {
     let mut loaded = load_plain()?;
-    if let Some(dir) = matches.get_one::<PathBuf>("state-dir") {
+    if let Ok(Some(dir)) = matches.try_get_one::<PathBuf>("state-dir") {
         loaded.settings.state_dir = Some(dir.clone());
     }
     Ok(loaded)

@@ -4,7 +4,7 @@
 
 use crate::config::Loaded;
 use crate::config::options::mask_dsn;
-use crate::consent::{Channel, Consent};
+use crate::consent::{self, Channel};
 use crate::deliver::dsn::Dsn;
 use crate::deliver::proxy::{self, Environment};
 use crate::evidence::oom;
@@ -92,7 +92,7 @@ fn findings(loaded: &Loaded) -> Vec<Finding> {
         };
         add(mark, "state directory", format!("{}, {lasts}", dir.display()));
     }
-    let consent = Consent::from_environment(|name| std::env::var_os(name));
+    let consent = consent::current(settings, place.dir.as_deref());
     for warning in &consent.warnings {
         add(Mark::Bad, "consent", warning.clone());
     }

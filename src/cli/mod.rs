@@ -7,6 +7,7 @@ pub mod crashes;
 pub mod doctor;
 pub mod personality;
 pub mod run;
+pub mod telemetry;
 
 use crate::init::Launch;
 use std::ffi::OsString;

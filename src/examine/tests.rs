@@ -178,8 +178,10 @@ fn runs_that_left_no_word_are_told_once_and_under_their_own_name() {
 #[test]
 fn a_session_is_only_for_who_asked_to_know() {
     let asked = Settings { dsn: Some("https://k@host/1".to_owned()), ..settings(None) };
-    let open = Consent::from_environment(|_| None);
-    let closed = Consent::from_environment(|name| (name == "DO_NOT_TRACK").then(|| "1".into()));
+    let open = Consent::default();
+    let closed = consent::decide(&consent::Sources::at_hand(&Settings::default(), |name| {
+        (name == "DO_NOT_TRACK").then(|| "1".into())
+    }));
     let unnamed = Run { release: None, ..run(1) };
     let told = |run: &Run, settings: &Settings, consent: &Consent| {
         session_to_tell(run, Some(Death::Exited(0)), 5000, settings, consent).is_some()

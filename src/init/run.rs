@@ -14,7 +14,7 @@ use super::workers::{Ended, Outcome, Roles, Workers};
 use super::{Launch, left};
 use crate::case::{Case, Reason, Run, Stop, Subject, Zombie};
 use crate::config::Settings;
-use crate::consent::{Channel, Consent};
+use crate::consent::{self, Channel, Sources};
 use crate::death::{self, Death};
 use crate::evidence::oom;
 use crate::limits;
@@ -129,7 +129,10 @@ impl Init {
             let created = RunMarker::create(dir, &started.run);
             created.inspect_err(|error| stderr.say(Level::Warning, &error.to_string())).ok()
         });
-        let consent = Consent::from_environment(|name| std::env::var_os(name));
+        let consent = consent::decide(&Sources::at_hand(settings, |name| std::env::var_os(name)));
+        for warning in consent.warnings.iter().filter(|_| settings.dsn.is_some()) {
+            stderr.say(Level::Warning, warning);
+        }
         let may_send = settings.dsn.is_some() && consent.grant(Channel::Errors).is_ok();
         let attention = place.dir.as_deref().is_some_and(|dir| marker::attention(dir, marker.as_ref()));
         let pid = started.spawned.pid;

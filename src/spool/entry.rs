@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 
 use crate::case::Id;
+use crate::consent::Channel;
 
 /// A file of the spool.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -68,6 +69,13 @@ impl Kind {
         match self {
             Kind::Crash => "error",
             Kind::Session => "session",
+        }
+    }
+
+    /// Whose permission it needs to leave.
+    pub fn channel(self) -> Channel {
+        match self {
+            Kind::Crash | Kind::Session => Channel::Errors,
         }
     }
 

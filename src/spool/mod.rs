@@ -99,6 +99,11 @@ impl Spool {
         &self.root
     }
 
+    /// The state directory it is in.
+    pub fn state_dir(&self) -> Option<&Path> {
+        self.root.parent()
+    }
+
     fn dir(&self) -> &Dir {
         &self.dir
     }

@@ -1,6 +1,7 @@
 //! Every trial of the real binary, in one program, so that it is linked once. Each module is one promise of obit's.
 
 mod bed;
+mod consent;
 mod delivery;
 mod ends;
 mod need;
@@ -24,6 +25,7 @@ fn main() -> ExitCode {
         view::trials(),
         stderr::trials(),
         delivery::trials(),
+        consent::trials(),
         peers::trials(),
     ]
     .into_iter()
