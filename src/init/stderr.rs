@@ -3,6 +3,9 @@
 //! Into a pipe the bytes are duplicated by the kernel (tee(2)) and read once for the ring; elsewhere they are read and
 //! written. Nothing is read while the reader behind us does not take, so back-pressure reaches the program as it
 //! would without us; and when that reader is gone, ours goes too, so that the program gets its SIGPIPE.
+//!
+//! A line of ours comes after what the program had written before it, even if that is still in its pipe: it waits until
+//! the stream has come that far.
 
 #![forbid(unsafe_code)]
 
@@ -11,6 +14,7 @@ use crate::case::Tail;
 use crate::say;
 use crate::sys::fd::{self, Kind};
 use crate::sys::poll::{self, Slot, Waiting, Want};
+use std::collections::VecDeque;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
@@ -18,8 +22,8 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 const CHUNK: usize = 64 * 1024;
 /// A pipe that polls as writable takes this much without blocking: PIPE_BUF of pipe(7).
 const PIPE_BUF: usize = 4096;
-/// Own lines that may wait for a stalled reader; later ones are dropped.
-const QUEUE: usize = 16 * 1024;
+/// Bytes of own lines that may wait for a stalled reader; later ones are dropped.
+const OWN_LINES: usize = 16 * 1024;
 
 /// Our stderr and what is on its way to it.
 #[derive(Debug)]
@@ -27,9 +31,13 @@ pub struct Stderr {
     out: BorrowedFd<'static>,
     kind: Kind,
     tap: Option<Tap>,
-    /// Bytes that must go out before anything else does: a remainder of the program's, then own lines.
+    /// Bytes that must go out before anything else does.
     queue: Vec<u8>,
     queued_from: usize,
+    /// Own lines that wait in `queue` or in `held`, in bytes.
+    own_waiting: usize,
+    /// Own lines, and how many of the program's bytes come before each.
+    held: VecDeque<(u64, Vec<u8>)>,
     /// The last byte written was no newline.
     mid_line: bool,
 }
@@ -56,8 +64,16 @@ impl Stderr {
     /// the pipe cannot be had, nothing is interposed; the gap says why.
     pub fn new(tail_bytes: Option<usize>, closed: [bool; 3]) -> (Stderr, Option<ChildEnd>, Option<String>) {
         let out = fd::stdio(2);
-        let mut stderr =
-            Stderr { out, kind: Kind::Device, tap: None, queue: Vec::new(), queued_from: 0, mid_line: false };
+        let mut stderr = Stderr {
+            out,
+            kind: Kind::Device,
+            tap: None,
+            queue: Vec::new(),
+            queued_from: 0,
+            own_waiting: 0,
+            held: VecDeque::new(),
+            mid_line: false,
+        };
         if closed[2] {
             return (stderr, None, Some("stderr tail: stderr is closed".to_owned()));
         }
@@ -90,9 +106,16 @@ impl Stderr {
         self.tap.is_some()
     }
 
-    /// What is remembered of it; `None` when nothing is interposed.
+    /// The end of what the program wrote, with what its pipe still holds; `None` when nothing is interposed.
     pub fn tail(&self) -> Option<Tail> {
-        self.tap.as_ref().map(|tap| tap.ring.tail())
+        let tap = self.tap.as_ref()?;
+        let mut tail = tap.ring.tail();
+        if let Ok(waiting) = fd::peek(tap.read.as_fd()) {
+            tail.total_bytes += waiting.len() as u64;
+            tail.bytes.extend_from_slice(&waiting);
+            tail.bytes.drain(..tail.bytes.len().saturating_sub(tap.ring.capacity()));
+        }
+        Some(tail)
     }
 
     /// Queues one of our lines and writes what can be written at once. Never blocks.
@@ -104,15 +127,34 @@ impl Stderr {
 
     /// The same for a line that is ready, newline included.
     pub fn write_line(&mut self, line: &str) {
-        if self.queue.len() + line.len() > QUEUE {
+        if self.own_waiting + line.len() > OWN_LINES {
             return;
         }
-        if self.mid_line {
-            self.queue.push(b'\n');
-            self.mid_line = false;
-        }
-        self.queue.extend_from_slice(line.as_bytes());
+        self.own_waiting += line.len();
+        let written = self.tap.as_ref().map_or(0, |tap| tap.ring.total() + tap.waiting_bytes());
+        self.held.push_back((written, line.as_bytes().to_vec()));
+        self.release();
         self.flush();
+    }
+
+    /// Queues the own lines whose turn has come.
+    fn release(&mut self) {
+        let passed = self.tap.as_ref().filter(|tap| !tap.closed).map(|tap| tap.ring.total());
+        let is_due = |after: u64| passed.is_none_or(|passed| passed >= after);
+        while self.held.front().is_some_and(|(after, _)| is_due(*after))
+            && let Some((_, line)) = self.held.pop_front()
+        {
+            if self.mid_line {
+                self.queue.push(b'\n');
+                self.mid_line = false;
+            }
+            self.queue.extend_from_slice(&line);
+        }
+    }
+
+    /// How much of the program's may move now: at most up to the next line of ours.
+    fn chunk(&self, passed: u64) -> usize {
+        self.held.front().map_or(CHUNK, |(after, _)| CHUNK.min(usize::try_from(after - passed).unwrap_or(CHUNK)))
     }
 
     /// What to wait for: room at the reader's side if something is stuck, else bytes from the program.
@@ -157,9 +199,13 @@ impl Stderr {
 
     /// One chunk from the program to the reader; false when there is nothing to do for now.
     fn move_chunk(&mut self) -> bool {
-        let Some(tap) = self.tap.as_mut().filter(|tap| !tap.closed) else { return false };
+        let Some(passed) = self.tap.as_ref().filter(|tap| !tap.closed).map(|tap| tap.ring.total()) else {
+            return false;
+        };
+        let chunk = self.chunk(passed);
+        let Some(tap) = self.tap.as_mut() else { return false };
         let outcome = match self.kind {
-            Kind::Pipe => match fd::tee(tap.read.as_fd(), self.out, CHUNK) {
+            Kind::Pipe => match fd::tee(tap.read.as_fd(), self.out, chunk) {
                 Ok(0) => Ok(0),
                 Ok(copied) => consume(tap, copied),
                 Err(error) if error.raw_os_error() == Some(libc::EINVAL) => {
@@ -167,12 +213,12 @@ impl Stderr {
                     self.kind = Kind::Device;
                     return true;
                 }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return self.tee_would_block(),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return self.tee_would_block(chunk),
                 Err(error) => Err(error),
             },
             _ => {
                 let Tap { read, ring, .. } = &mut *tap;
-                match ring.fill(CHUNK, |room| fd::read(read.as_fd(), room)) {
+                match ring.fill(chunk, |room| fd::read(read.as_fd(), room)) {
                     Ok(n) => {
                         self.queue.extend_from_slice(ring.last(n));
                         Ok(n)
@@ -186,6 +232,7 @@ impl Stderr {
             Ok(_) => {
                 self.mid_line =
                     self.tap.as_ref().and_then(|tap| tap.ring.last_byte()).is_some_and(|byte| byte != b'\n');
+                self.release();
                 self.flush();
                 return true;
             }
@@ -199,18 +246,19 @@ impl Stderr {
 
     /// tee(2) found the program's side empty or the reader's side full; in the second case the bytes go by hand, which
     /// leaves them in the queue until there is room, and the loop waits for that room.
-    fn tee_would_block(&mut self) -> bool {
+    fn tee_would_block(&mut self, chunk: usize) -> bool {
         if poll::is_writable(self.out) {
             return false;
         }
         let Some(tap) = self.tap.as_mut() else { return false };
         let Tap { read, ring, .. } = &mut *tap;
-        match ring.fill(PIPE_BUF, |room| fd::read(read.as_fd(), room)) {
+        match ring.fill(chunk.min(PIPE_BUF), |room| fd::read(read.as_fd(), room)) {
             Ok(0) => self.close_tap(),
             Ok(n) => {
                 let bytes = ring.last(n);
                 self.mid_line = bytes.last() != Some(&b'\n');
                 self.queue.extend_from_slice(bytes);
+                self.release();
             }
             Err(_) => {}
         }
@@ -225,6 +273,7 @@ impl Stderr {
                 tap.read = read;
             }
         }
+        self.release();
     }
 
     fn flush(&mut self) {
@@ -250,6 +299,14 @@ impl Stderr {
         }
         self.queue.clear();
         self.queued_from = 0;
+        self.own_waiting = self.held.iter().map(|(_, line)| line.len()).sum();
+    }
+}
+
+impl Tap {
+    /// What the program has written and we have not taken.
+    fn waiting_bytes(&self) -> u64 {
+        if self.closed { 0 } else { fd::unread_bytes(self.read.as_fd()).unwrap_or(0) }
     }
 }
 

@@ -36,6 +36,11 @@ impl Ring {
         &self.pages[end - n..end]
     }
 
+    /// How many bytes it remembers at most.
+    pub fn capacity(&self) -> usize {
+        self.pages.len()
+    }
+
     /// How many bytes went through.
     pub fn total(&self) -> u64 {
         self.total

@@ -99,6 +99,30 @@ pub fn tee(from: BorrowedFd<'_>, to: BorrowedFd<'_>, len: usize) -> io::Result<u
     check_len(unsafe { libc::tee(from.as_raw_fd(), to.as_raw_fd(), len, libc::SPLICE_F_NONBLOCK) })
 }
 
+/// How many bytes wait in a pipe: FIONREAD of pipe(7).
+pub fn unread_bytes(pipe: BorrowedFd<'_>) -> io::Result<u64> {
+    let mut bytes: libc::c_int = 0;
+    // SAFETY: the request writes one int through the pointer, which is live.
+    check(unsafe { libc::ioctl(pipe.as_raw_fd(), libc::FIONREAD, &raw mut bytes) })?;
+    Ok(u64::try_from(bytes).unwrap_or(0))
+}
+
+/// What waits in a pipe, without taking it: tee(2) into a pipe of our own, so at most what such a pipe holds (pipe(7): 64 KiB).
+pub fn peek(from: BorrowedFd<'_>) -> io::Result<Vec<u8>> {
+    let mut bytes = vec![0; usize::try_from(unread_bytes(from)?).unwrap_or(0)];
+    if bytes.is_empty() {
+        return Ok(bytes);
+    }
+    let (read_end, write_end) = pipe(true)?;
+    let copied = tee(from, write_end.as_fd(), bytes.len())?;
+    bytes.truncate(copied);
+    let mut filled = 0;
+    while filled < copied {
+        filled += read(read_end.as_fd(), &mut bytes[filled..])?;
+    }
+    Ok(bytes)
+}
+
 /// read(2).
 pub fn read(fd: BorrowedFd<'_>, buffer: &mut [u8]) -> io::Result<usize> {
     // SAFETY: the buffer is live and as long as said.

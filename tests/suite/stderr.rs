@@ -11,6 +11,7 @@ pub fn trials() -> Vec<Trial> {
     trials.extend(both("a reader that comes late gets every byte", &[], late_reader));
     trials.extend(both("a slow reader slows the program, as without obit", &[], back_pressure));
     trials.extend(both("the last bytes before a crash are not lost", &[], last_words));
+    trials.extend(both("the last words are in the report even if nobody reads them", &[], unread_last_words));
     trials.extend(both("a reader that goes away ends the program by SIGPIPE, as without obit", &[], reader_gone));
     trials.extend(both("what a grandchild writes after the program's end passes too", &[], grandchild_writes));
     trials.extend(both("with stdout and stderr joined their order is kept", &[], joined));
@@ -79,6 +80,22 @@ fn last_words(bed: &Bed) {
         let expected = expected("500000", seed);
         assert!(run.stderr.starts_with(&expected), "{} of {} bytes", run.stderr.len(), expected.len());
     }
+}
+
+/// The reader comes when everything is over: the program's bytes, all of them, then obit's line.
+fn unread_last_words(bed: &Bed) {
+    let script = "head -c 100000 /dev/zero | tr '\\0' x >&2; echo the last words >&2; kill -SEGV $$";
+    let run = bed.run(&["--report-wait", "0s"], ["sh", "-c", script]).unread_stderr().start();
+    let kept = run.until("the report", || {
+        let pending = std::fs::read_dir(bed.state().join("spool/pending")).ok()?.next()?.ok()?;
+        std::fs::read_to_string(pending.path()).ok()
+    });
+    assert!(kept.contains("the last words"), "{}", &kept[kept.len().saturating_sub(300)..]);
+    let ended = run.end();
+    ended.code(139);
+    let (words, rest) = ended.stderr.split_at(100_000);
+    assert!(words.iter().all(|byte| *byte == b'x'), "{:?}", ended.stderr());
+    assert!(rest.starts_with(b"the last words\nobit: sh"), "{:?}", String::from_utf8_lossy(rest));
 }
 
 /// pipe(7): a write to a pipe without readers is SIGPIPE.
