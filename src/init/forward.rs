@@ -17,6 +17,8 @@ pub enum Verdict {
     Stop(Signal),
     /// Rewritten to 0, or our own doing.
     Swallow,
+    /// What giving up the terminal brought us.
+    HandOff,
 }
 
 /// What the decision depends on besides the settings.
@@ -39,10 +41,14 @@ pub fn decide(arrival: &Arrival, settings: &Settings, here: Circumstances) -> Ve
     if signal == Signal::PIPE && arrival.sender_pid == here.own_pid {
         return Verdict::Swallow;
     }
-    let from_kernel = arrival.code == libc::SI_KERNEL;
-    if from_kernel && matches!(signal, Signal::HUP | Signal::CONT) && (here.child_has_terminal || here.gave_up_terminal)
-    {
-        return Verdict::Swallow;
+    if matches!(signal, Signal::HUP | Signal::CONT) {
+        // TIOCNOTTY signals the foreground group in the name of whoever asked for it.
+        if here.gave_up_terminal && (arrival.code == libc::SI_KERNEL || arrival.sender_pid == here.own_pid) {
+            return Verdict::HandOff;
+        }
+        if here.child_has_terminal && arrival.code == libc::SI_KERNEL {
+            return Verdict::Swallow;
+        }
     }
     let Some(rewritten) = Signal::new(i32::from(settings.rewrite[signal.number() as usize])) else {
         return Verdict::Swallow;
@@ -99,6 +105,13 @@ mod tests {
         let hangup = arrival(Signal::HUP, libc::SI_KERNEL, 0);
         assert_eq!(decide(&hangup, &settings, HERE), Verdict::PassOn(Signal::HUP));
         assert_eq!(decide(&hangup, &settings, Circumstances { child_has_terminal: true, ..HERE }), Verdict::Swallow);
-        assert_eq!(decide(&hangup, &settings, Circumstances { gave_up_terminal: true, ..HERE }), Verdict::Swallow);
+        let gave_up = Circumstances { gave_up_terminal: true, ..HERE };
+        assert_eq!(decide(&hangup, &settings, gave_up), Verdict::HandOff);
+        assert_eq!(decide(&arrival(Signal::CONT, libc::SI_USER, 1), &settings, gave_up), Verdict::HandOff);
+        assert_eq!(
+            decide(&arrival(Signal::HUP, libc::SI_USER, 7), &settings, gave_up),
+            Verdict::PassOn(Signal::HUP),
+            "somebody else's is meant for the program"
+        );
     }
 }

@@ -11,12 +11,20 @@ pub struct Manners {
     pub placement: Placement,
     /// Adopt orphans where we are not PID 1 (PR_SET_CHILD_SUBREAPER).
     pub subreaper: bool,
-    /// A terminal stop signal stops the child by SIGSTOP and ourselves too (dumb-init).
-    pub suspend_with_child: bool,
-    /// Descendants that outlive the main program get TERM, time and KILL; else they are left to the kernel.
-    pub drain: bool,
+    /// When a stop signal of the terminal arrives we stop ourselves too, whatever is passed on for it (dumb-init).
+    pub suspends_itself: bool,
+    pub farewell: Farewell,
     /// What the tool we stand in for would print at each moment; `None`: it is silent.
     pub narrator: Option<fn(Moment<'_>) -> Option<String>>,
+}
+
+/// What becomes of descendants that outlive the main program.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Farewell {
+    /// TERM, time and KILL; we leave when the last one is gone.
+    Drain,
+    /// TERM to whom the signals went, and we leave at once.
+    Term,
 }
 
 /// Where the child is put.
@@ -50,13 +58,18 @@ pub enum Moment<'a> {
         errno: i32,
         command: &'a str,
     },
+    /// A signal arrived; SIGCHLD is told when it is about somebody else than our workers.
     Received {
+        signal: Signal,
+    },
+    /// A signal of the kernel's, because we gave our terminal up: it is not passed on.
+    HandedOff {
         signal: Signal,
     },
     Forwarded {
         signal: Signal,
     },
-    /// Any child of ours was reaped.
+    /// A child was reaped that is no worker of ours.
     Reaped {
         pid: i32,
         death: Death,
@@ -73,8 +86,8 @@ impl Default for Manners {
         Manners {
             placement: Placement::OwnGroup,
             subreaper: true,
-            suspend_with_child: false,
-            drain: true,
+            suspends_itself: false,
+            farewell: Farewell::Drain,
             narrator: None,
         }
     }

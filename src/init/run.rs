@@ -4,7 +4,7 @@
 
 use super::component::{self, State};
 use super::forward::{self, Verdict};
-use super::manners::{Moment, Placement};
+use super::manners::{Farewell, Moment, Placement};
 use super::phase::{self, Phase, Situation};
 use super::setup::{self, Caller};
 use super::stderr::Stderr;
@@ -243,7 +243,7 @@ impl Init {
             now,
             components_ended: ended,
             anyone_left: self.anyone_left,
-            drain: self.launch.manners.drain,
+            drain: self.launch.manners.farewell == Farewell::Drain,
             stop_deadline: self.stop_deadline,
             reporting_until: match self.reporting_until {
                 Some(until) if self.workers.examining() => Some(until.max(self.writing_until)),
@@ -269,22 +269,25 @@ impl Init {
     }
 
     fn arrived(&mut self, arrival: Arrival) {
-        self.narrate(Moment::Received { signal: arrival.signal });
         let here = forward::Circumstances {
             own_pid: self.own_pid,
             child_has_terminal: self.foreground.as_ref().is_some_and(Foreground::is_childs),
             gave_up_terminal: self.gave_up_terminal,
         };
         let verdict = forward::decide(&arrival, &self.launch.settings, here);
-        if self.child.state == State::Starting && !matches!(verdict, Verdict::Reap | Verdict::Swallow) {
+        if self.child.state == State::Starting && matches!(verdict, Verdict::PassOn(_) | Verdict::Stop(_)) {
             if self.child.held.len() < HELD {
                 self.child.held.push(arrival);
             }
             return;
         }
+        if verdict != Verdict::Reap {
+            self.narrate(Moment::Received { signal: arrival.signal });
+        }
         match verdict {
             Verdict::Reap => self.reap(),
             Verdict::Swallow => {}
+            Verdict::HandOff => self.narrate(Moment::HandedOff { signal: arrival.signal }),
             Verdict::PassOn(signal) => {
                 if signal == Signal::CONT
                     && let Some(foreground) = &self.foreground
@@ -315,6 +318,9 @@ impl Init {
                     self.apply(effect);
                 }
             }
+        }
+        if self.launch.manners.suspends_itself && matches!(arrival.signal, Signal::TSTP | Signal::TTIN | Signal::TTOU) {
+            process::stop_self();
         }
     }
 
@@ -347,11 +353,6 @@ impl Init {
         if self.child.state == State::Ended {
             return;
         }
-        let mut signal = signal;
-        let stops = matches!(signal, Signal::TSTP | Signal::TTIN | Signal::TTOU);
-        if stops && self.launch.manners.suspend_with_child {
-            signal = Signal::STOP;
-        }
         let pid = self.child.pid;
         let outcome = if self.launch.settings.group {
             process::kill_group(pid, signal)
@@ -364,16 +365,22 @@ impl Init {
                 self.child.passed_on = Some(signal);
             }
         }
-        if stops && self.launch.manners.suspend_with_child {
-            process::stop_self();
-        }
     }
 
     /// Reaps what has ended, a batch at most: SIGCHLD is told once however many died, and a signal must not wait for a
     /// storm to pass.
     fn reap(&mut self) {
+        let mut told = false;
         for _ in 0..limits::REAP_BATCH {
-            match wait::peek() {
+            let peek = wait::peek();
+            if let Peek::Changed(change) = peek
+                && !told
+                && !self.workers.pids().contains(&change.pid)
+            {
+                self.narrate(Moment::Received { signal: Signal::CHLD });
+                told = true;
+            }
+            match peek {
                 Peek::Childless => {
                     self.anyone_left = false;
                     return;
@@ -418,10 +425,17 @@ impl Init {
         let at = clock::unix_ms();
         let zombie = if main { read_zombie(pid) } else { Zombie::default() };
         let comm = (!main && !worker).then(|| read_comm(pid)).flatten();
+        // As long as it is a zombie its group cannot be anybody else's.
+        let farewell = if main { self.say_farewell() } else { None };
         let Some((status, usage)) = wait::reap(pid) else { return };
         let Some(death) = Death::from_wait_status(status) else { return };
         let now = clock::monotonic();
-        self.narrate(Moment::Reaped { pid, death, main });
+        if !worker {
+            self.narrate(Moment::Reaped { pid, death, main });
+        }
+        if let Some(signal) = farewell {
+            self.narrate(Moment::Forwarded { signal });
+        }
         if worker {
             if let Some(ended) = self.workers.ended(pid, death, &self.launch.settings, now) {
                 self.worker_ended(ended);
@@ -493,6 +507,17 @@ impl Init {
         if main {
             self.run_ended(Some(death), at, now);
         }
+    }
+
+    /// TERM, as rewritten, for those whom the signals went to; if these are our manners.
+    fn say_farewell(&self) -> Option<Signal> {
+        let settings = &self.launch.settings;
+        let rewritten = i32::from(settings.rewrite[Signal::TERM.number() as usize]);
+        let signal = Signal::new(rewritten).filter(|_| self.launch.manners.farewell == Farewell::Term)?;
+        if settings.group {
+            let _ = process::kill_group(self.child.pid, signal);
+        }
+        Some(signal)
     }
 
     fn circumstances(&self, oom_counter_moved: bool) -> verdict::Circumstances<'_> {

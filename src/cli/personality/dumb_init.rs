@@ -6,7 +6,8 @@ use crate::cli::Role;
 use crate::config;
 use crate::death::Death;
 use crate::init::Launch;
-use crate::init::manners::{Manners, Moment, Placement};
+use crate::init::manners::{Farewell, Manners, Moment, Placement};
+use crate::sys::signal::{Set, Signal};
 use std::ffi::OsString;
 
 /// The version whose manners these are.
@@ -48,6 +49,7 @@ pub fn parse(args: &[OsString]) -> Role {
     settings.stop_grace = None;
     let mut verbose = variable("DUMB_INIT_DEBUG").as_deref() == Some("1");
     let mut own_session = variable("DUMB_INIT_SETSID").as_deref() != Some("0");
+    let mut rewritten = Set::EMPTY;
     let mut rest = args.get(1..).unwrap_or_default().iter();
     let mut command: Vec<OsString> = Vec::new();
     while let Some(word) = rest.next() {
@@ -70,7 +72,10 @@ pub fn parse(args: &[OsString]) -> Role {
                     None => return print(&format!("dumb-init: unrecognized option '{text}'\n"), 1),
                 };
                 match value.as_deref().and_then(rewriting) {
-                    Some((from, to)) => settings.rewrite[usize::from(from)] = to,
+                    Some((from, to)) => {
+                        settings.rewrite[usize::from(from)] = to;
+                        rewritten = Signal::new(i32::from(from)).map_or(rewritten, |signal| rewritten.with(signal));
+                    }
                     None => return print(REWRITE_USAGE, 1),
                 }
             }
@@ -81,10 +86,16 @@ pub fn parse(args: &[OsString]) -> Role {
         return print(USAGE, 1);
     }
     settings.group = own_session;
+    if own_session {
+        // In a session of its own the child would ignore what its terminal does not send; see setpgid(2) on orphaned groups.
+        for signal in [Signal::TSTP, Signal::TTIN, Signal::TTOU].into_iter().filter(|s| !rewritten.contains(*s)) {
+            settings.rewrite[signal.number() as usize] = Signal::STOP.number() as u8;
+        }
+    }
     let manners = Manners {
         placement: if own_session { Placement::OwnSession } else { Placement::Inherited },
-        suspend_with_child: true,
-        drain: own_session,
+        suspends_itself: true,
+        farewell: Farewell::Term,
         narrator: Some(if verbose { narrate } else { narrate_failure }),
         ..Manners::default()
     };
@@ -126,15 +137,12 @@ fn narrate(moment: Moment<'_>) -> Option<String> {
         Moment::SessionMade => "setsid complete.".to_owned(),
         Moment::Received { signal } => format!("Received signal {}.", signal.number()),
         Moment::Forwarded { signal } => format!("Forwarded signal {} to children.", signal.number()),
-        Moment::Reaped { pid, death, main } => {
-            let how = match death {
-                Death::Exited(code) => format!("A child with PID {pid} exited with exit status {code}."),
-                Death::Killed { signal, .. } => {
-                    format!("A child with PID {pid} was terminated by signal {}.", signal.number())
-                }
-            };
-            // What the end of the main child means for the rest, in this tool's words.
-            if main { format!("{how}\n[dumb-init] Forwarded signal 15 to children.") } else { how }
+        Moment::HandedOff { signal } => format!("Ignoring tty hand-off signal {}.", signal.number()),
+        Moment::Reaped { pid, death: Death::Exited(code), .. } => {
+            format!("A child with PID {pid} exited with exit status {code}.")
+        }
+        Moment::Reaped { pid, death: Death::Killed { signal, .. }, .. } => {
+            format!("A child with PID {pid} was terminated by signal {}.", signal.number())
         }
         Moment::Ending { status } => format!("Child exited with status {status}. Goodbye."),
     };
