@@ -94,7 +94,9 @@ pub fn run(launch: Launch, caller: Caller, roles: Roles) -> u8 {
 }
 
 impl Init {
-    fn start(launch: Launch, caller: Caller, roles: Roles) -> Result<Init, String> {
+    fn start(mut launch: Launch, caller: Caller, roles: Roles) -> Result<Init, String> {
+        // The child starts where we were; we go to `/` before it does.
+        launch.settings.state_dir = launch.settings.state_dir.map(|dir| std::path::absolute(&dir).unwrap_or(dir));
         let settings = &launch.settings;
         let own_pid = process::own_pid();
         let signals = SignalFd::new(Set::FULL)
@@ -134,7 +136,8 @@ impl Init {
             stderr.say(Level::Warning, warning);
         }
         let may_send = settings.dsn.is_some() && consent.grant(Channel::Errors).is_ok();
-        let attention = place.dir.as_deref().is_some_and(|dir| marker::attention(dir, marker.as_ref()));
+        let left = place.dir.as_deref().map(|dir| marker::attention(dir, marker.as_ref())).unwrap_or_default();
+        let workers = Workers::new(roles, place.dir, started.run.cwd.clone(), may_send);
         let pid = started.spawned.pid;
         let mut init = Init {
             own_pid,
@@ -157,7 +160,7 @@ impl Init {
                 stop_passed_on: None,
                 run: started.run,
             },
-            workers: Workers::new(roles, place.dir.clone(), may_send),
+            workers,
             marker,
             marker_settled: false,
             oom,
@@ -178,10 +181,8 @@ impl Init {
         if init.launch.manners.placement == Placement::OwnSession {
             init.narrate(Moment::SessionMade);
         }
-        if attention {
-            init.reporting_until = Some(now + init.launch.settings.report_wait);
-            init.workers.recover(&init.launch.settings, now);
-        }
+        init.reporting_until = Some(now + init.launch.settings.report_wait);
+        init.workers.take_up(left, &init.launch.settings, now);
         process::trim_heap();
         Ok(init)
     }

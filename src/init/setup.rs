@@ -74,9 +74,11 @@ pub fn start(
         release: settings.release.clone(),
         environment: settings.environment.clone(),
     };
+    let home = process::leave_directory();
     let spawned = spawn(
         &program,
         &Setting {
+            directory: home.as_ref().map(AsFd::as_fd),
             place: match manners.placement {
                 Placement::OwnGroup => Place::OwnGroup,
                 Placement::OwnSession => Place::OwnSession,
@@ -131,7 +133,7 @@ pub fn exec_failure(command: &OsString, run: &Run, errno: i32) -> String {
             let path = std::env::var_os("PATH").unwrap_or_default();
             format!("cannot execute {name}: not found in PATH ({})", path.to_string_lossy())
         }
-        (libc::EACCES, _) if Path::new(command).is_dir() => {
+        (libc::EACCES, _) if run.cwd.clone().unwrap_or_default().join(command).is_dir() => {
             format!("cannot execute {name}: it is a directory; name a program in it")
         }
         (libc::EACCES, _) => format!(

@@ -9,11 +9,14 @@ use crate::case::{Case, Id, Run};
 use crate::config::Settings;
 use crate::death::Death;
 use crate::limits;
+use crate::spool::marker::Attention;
 use crate::sys::poll::Waiting;
 use crate::sys::signal::Signal;
 use crate::sys::{clock, fd, process, wait};
 use std::collections::VecDeque;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::ffi::CStr;
+use std::io;
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -94,6 +97,8 @@ enum Job {
 pub struct Workers {
     roles: Roles,
     state_dir: Option<PathBuf>,
+    /// Where our caller was: relative paths of the settings and of the program mean what lies there.
+    directory: Option<PathBuf>,
     /// Consent and a destination exist: without them no courier is ever started.
     may_send: bool,
     /// On disk and in order: an examiner, or one of its kind.
@@ -110,10 +115,11 @@ pub struct Workers {
 }
 
 impl Workers {
-    pub fn new(roles: Roles, state_dir: Option<PathBuf>, may_send: bool) -> Workers {
+    pub fn new(roles: Roles, state_dir: Option<PathBuf>, directory: Option<PathBuf>, may_send: bool) -> Workers {
         Workers {
             roles,
             state_dir,
+            directory,
             may_send,
             current: None,
             waiting: VecDeque::new(),
@@ -167,10 +173,12 @@ impl Workers {
         self.next(settings, now);
     }
 
-    /// What earlier runs left in the state directory.
-    pub fn recover(&mut self, settings: &Settings, now: Duration) {
-        self.waiting.push_back(Job::Recover);
-        self.courier_wanted = self.may_send;
+    /// What earlier runs left in the state directory; without any of it, or without anybody to send it to, nothing is done.
+    pub fn take_up(&mut self, left: Attention, settings: &Settings, now: Duration) {
+        if left.untold {
+            self.waiting.push_back(Job::Recover);
+        }
+        self.courier_wanted = self.may_send && (left.untold || left.pending);
         self.next(settings, now);
     }
 
@@ -200,31 +208,37 @@ impl Workers {
             let reports = std::mem::take(&mut self.memory_reports);
             let keep: Vec<_> = reports.iter().map(|fd| fd.as_raw_fd()).collect();
             let settings = settings.clone();
-            self.courier =
-                process::fork_worker(c"obit-courier", &keep, move || role(&settings, dir.as_deref(), reports)).ok();
+            self.courier = self.fork(c"obit-courier", &keep, move || role(&settings, dir.as_deref(), reports)).ok();
         }
     }
 
-    fn start(&self, job: &mut Job, settings: &Settings) -> std::io::Result<i32> {
+    fn start(&self, job: &mut Job, settings: &Settings) -> io::Result<i32> {
         let dir = self.state_dir.as_deref();
         let roles = self.roles;
         match job {
             Job::Examine { case, memory, attempts, .. } => {
                 *attempts += 1;
                 let keep: Vec<_> = memory.iter().map(|fd| fd.as_raw_fd()).collect();
-                process::fork_worker(c"obit-examine", &keep, || {
+                self.fork(c"obit-examine", &keep, || {
                     let memory = memory.take();
                     (roles.examine)((**case).clone(), settings, dir, memory)
                 })
             }
-            Job::Recover => {
-                process::fork_worker(c"obit-recover", &[], || dir.map_or(0, |dir| (roles.recover)(settings, dir)))
-            }
-            Job::Session => process::fork_worker(c"obit-session", &[], || match (&self.session, dir) {
+            Job::Recover => self.fork(c"obit-recover", &[], || dir.map_or(0, |dir| (roles.recover)(settings, dir))),
+            Job::Session => self.fork(c"obit-session", &[], || match (&self.session, dir) {
                 (Some((run, death, ended)), Some(dir)) => (roles.session)(run, *death, *ended, settings, dir),
                 _ => 0,
             }),
         }
+    }
+
+    fn fork(&self, name: &CStr, keep: &[RawFd], work: impl FnOnce() -> u8) -> io::Result<i32> {
+        process::fork_worker(name, keep, || {
+            if let Some(directory) = &self.directory {
+                let _ = std::env::set_current_dir(directory);
+            }
+            work()
+        })
     }
 
     /// A child has ended; `None` when it was none of ours.

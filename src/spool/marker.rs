@@ -193,21 +193,30 @@ fn escape(bytes: &[u8]) -> String {
     word
 }
 
-/// Whether there is anything to take up: entries that wait, or the marker of a dead run. A few system calls.
-pub fn attention(state_dir: &Path, ours: Option<&RunMarker>) -> bool {
-    let Ok(state) = Dir::open(state_dir) else { return false };
-    let waits = |dir: &Dir, name: &str| {
-        let names = dir.open_dir(name).and_then(|dir| dir.names());
+/// What earlier runs left to be taken up.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Attention {
+    /// The marker of a dead run, or an entry whose examiner died.
+    pub untold: bool,
+    /// Entries that wait for their delivery.
+    pub pending: bool,
+}
+
+/// Looks for it, with a few system calls.
+pub fn attention(state_dir: &Path, ours: Option<&RunMarker>) -> Attention {
+    let Ok(state) = Dir::open(state_dir) else { return Attention::default() };
+    let waits = |name: &str| {
+        let names = state.open_dir("spool").and_then(|spool| spool.open_dir(name)).and_then(|dir| dir.names());
         names.is_ok_and(|mut names| names.any(|name| !name.as_bytes().starts_with(b".")))
     };
-    if state.open_dir("spool").is_ok_and(|spool| waits(&spool, "pending") || waits(&spool, "open")) {
-        return true;
-    }
-    let Ok(runs) = state.open_dir(DIR) else { return false };
-    let Ok(names) = runs.names() else { return false };
-    names.filter_map(|name| name.into_string().ok()).any(|name| {
-        name.ends_with(SUFFIX) && ours.is_none_or(|ours| ours.name != name) && lock_if_free(&runs, &name).is_some()
-    })
+    let abandoned = || {
+        let Ok(runs) = state.open_dir(DIR) else { return false };
+        let Ok(names) = runs.names() else { return false };
+        names.filter_map(|name| name.into_string().ok()).any(|name| {
+            name.ends_with(SUFFIX) && ours.is_none_or(|ours| ours.name != name) && lock_if_free(&runs, &name).is_some()
+        })
+    };
+    Attention { untold: waits("open") || abandoned(), pending: waits("pending") }
 }
 
 #[cfg(test)]

@@ -149,6 +149,22 @@ pub fn kill_all(signal: Signal) {
     unsafe { libc::kill(-1, signal.number()) };
 }
 
+/// Goes to `/`, so that our working directory keeps nobody from unmounting it, and returns the way back: an O_PATH fd for
+/// fchdir(2). `None`, and nothing has changed, where there is no way back: a directory that we were put into and may not
+/// search, or no fd to be had.
+pub fn leave_directory() -> Option<OwnedFd> {
+    // SAFETY: a C string that outlives the call.
+    let fd = unsafe { libc::open(c".".as_ptr(), libc::O_PATH | libc::O_DIRECTORY | libc::O_CLOEXEC) };
+    if fd < 0 {
+        return None;
+    }
+    // SAFETY: the number was just made by the kernel and belongs to nobody else.
+    let back = unsafe { OwnedFd::from_raw_fd(fd) };
+    // SAFETY: a number, and a C string that outlives its call.
+    let left = unsafe { libc::fchdir(back.as_raw_fd()) == 0 && libc::chdir(c"/".as_ptr()) == 0 };
+    left.then_some(back)
+}
+
 /// Stops ourselves until somebody continues us. SIGSTOP cannot be blocked, only PID 1 is immune.
 pub fn stop_self() {
     // SAFETY: numbers only.

@@ -71,6 +71,8 @@ fn c_string(text: &OsStr) -> CString {
 /// Everything else that the child differs in from us.
 pub struct Setting<'a> {
     pub place: Place,
+    /// Where the child works, if that is not where we do.
+    pub directory: Option<BorrowedFd<'a>>,
     /// Put the child into the foreground of this terminal; with [`Place::OwnSession`], make it the controlling one.
     pub terminal: Option<&'a tty::Terminal>,
     /// Becomes the child's stderr, and its stdout too if `both_streams`.
@@ -158,6 +160,10 @@ fn become_child(setting: &Setting<'_>) {
                 libc::dup2(stderr.as_raw_fd(), 1);
             }
         }
+    }
+    if let Some(directory) = setting.directory {
+        // SAFETY: a number only.
+        unsafe { libc::fchdir(directory.as_raw_fd()) };
     }
     set_mask(setting.mask);
 }

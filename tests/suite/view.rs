@@ -12,6 +12,8 @@ pub fn trials() -> Vec<Trial> {
     trials.extend(both("the program has a group of its own", &[], own_group));
     trials.extend(both("a hundred thousand environment variables pass", &[], crowd));
     trials.extend(both("a working directory that is gone passes", &[], lost_directory));
+    trials.extend(both("obit itself works in the root directory", &[], pins_no_mount));
+    trials.extend(both("relative paths mean what lay where obit was called", &[], relative_paths));
     trials.extend(both("without /proc everything works", &[], no_proc));
     trials.extend(both("stdin is the program's", &[], stdin));
     trials.push(first("obit inside obit works", &[], nested));
@@ -139,6 +141,25 @@ fn lost_directory(bed: &Bed) {
     let obit = crate::bed::binary();
     let script = format!("cd {0} && rmdir {0} && exec {1} -- sh -c 'exit 6'", gone.display(), obit.display());
     bed.command("sh").args(["-c", &script]).end().code(6);
+}
+
+/// openSUSE/catatonit#28: the init's working directory keeps a volume from being unmounted.
+fn pins_no_mount(bed: &Bed) {
+    let script = "readlink /proc/$PPID/cwd; readlink /proc/$$/cwd";
+    let ended = bed.script(script).room(["--cwd", "/usr/bin"]).end();
+    ended.code(0);
+    assert_eq!(ended.stdout(), "/\n/usr/bin\n");
+}
+
+fn relative_paths(bed: &Bed) {
+    let here = bed.path("");
+    let log = bed.path("termination");
+    std::fs::write(&log, "").unwrap();
+    std::fs::copy(program("die"), bed.path("die")).unwrap();
+    let options = ["run", "--state-dir", "kept", "--termination-log", "termination", "--", "./die", "null"];
+    bed.obit(options).room(["--cwd".as_ref(), here.as_os_str()]).end().code(139);
+    assert_eq!(std::fs::read_dir(bed.path("kept/spool/pending")).unwrap().count(), 1);
+    assert!(std::fs::read_to_string(log).unwrap().contains("SIGSEGV"));
 }
 
 /// A `chroot` or an early boot has none.

@@ -58,8 +58,8 @@ fn a_living_run_is_not_stale_and_a_good_end_leaves_nothing() {
     let dir = tempfile::tempdir().unwrap();
     let marker = RunMarker::create(dir.path(), &run(1)).unwrap();
     assert!(stale(dir.path()).is_empty());
-    assert!(!attention(dir.path(), Some(&marker)));
-    assert!(!attention(dir.path(), None), "a living run of somebody else is no news");
+    assert_eq!(attention(dir.path(), Some(&marker)), Attention::default());
+    assert_eq!(attention(dir.path(), None), Attention::default(), "a living run of somebody else is no news");
     assert_eq!(living(dir.path()).len(), 1);
     marker.remove();
     assert_eq!(living(dir.path()).len(), 0);
@@ -71,11 +71,11 @@ fn an_abandoned_run_is_told_once_with_its_deaths_and_without_its_arguments() {
     let dir = tempfile::tempdir().unwrap();
     let path = abandoned(dir.path());
     assert!(!std::fs::read_to_string(path).unwrap().contains("password"));
-    assert!(attention(dir.path(), None));
+    assert_eq!(attention(dir.path(), None), Attention { untold: true, pending: false });
     let mut found = stale(dir.path());
     assert_eq!(found.len(), 1);
     assert!(stale(dir.path()).is_empty(), "locked by the one who tells of it");
-    assert!(!attention(dir.path(), None));
+    assert_eq!(attention(dir.path(), None), Attention::default());
     let one = found.remove(0);
     assert_eq!(one.run.component, "my app %1\n");
     assert_eq!(one.run.release.as_deref(), Some("app@1.0"));
@@ -89,7 +89,7 @@ fn an_abandoned_run_is_told_once_with_its_deaths_and_without_its_arguments() {
     assert_eq!(stale(dir.path()).len(), 1, "whoever died before it was told leaves it to the next");
     stale(dir.path()).remove(0).done();
     assert!(stale(dir.path()).is_empty());
-    assert!(!attention(dir.path(), None));
+    assert_eq!(attention(dir.path(), None), Attention::default());
 }
 
 #[test]
