@@ -3,7 +3,7 @@
 #![forbid(unsafe_code)]
 
 use crate::config::Loaded;
-use crate::config::options::mask_dsn;
+use crate::config::value::mask_dsn;
 use crate::consent::{self, Channel};
 use crate::deliver::dsn::Dsn;
 use crate::deliver::proxy::{self, Environment};

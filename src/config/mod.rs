@@ -4,6 +4,7 @@
 
 pub mod cluster_spec;
 pub mod options;
+pub mod value;
 
 use crate::limits;
 use crate::sys::signal::Signal;
@@ -60,6 +61,14 @@ pub struct Settings {
     /// A StorageOSCluster resource, mounted.
     pub cluster_spec: Option<PathBuf>,
 
+    /// Ids of cluster and node; `None`: learnt from the product or made once. They leave only as keyed hashes.
+    pub cluster_id: Option<String>,
+    pub node_id: Option<String>,
+    /// A file with the secret that all nodes share; `None`: each has its own.
+    pub cluster_secret: Option<PathBuf>,
+    /// A pseudonym is sent in place of the host name.
+    pub hide_server_name: bool,
+
     /// `LOG_FORMAT=json`.
     pub log_json: bool,
     pub verbose: bool,
@@ -91,6 +100,10 @@ impl Default for Settings {
             no_version_check: false,
             when_off: WhenOff::Hold,
             cluster_spec: None,
+            cluster_id: None,
+            node_id: None,
+            cluster_secret: None,
+            hide_server_name: false,
             log_json: false,
             verbose: false,
         }

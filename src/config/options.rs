@@ -2,11 +2,9 @@
 
 #![forbid(unsafe_code)]
 
+use super::value::*;
 use super::{Settings, WhenOff};
-use crate::limits;
-use crate::sys::signal::Signal;
 use std::path::PathBuf;
-use std::time::Duration;
 
 /// One setting.
 pub struct Setting {
@@ -32,6 +30,7 @@ pub enum Section {
     Stop,
     Report,
     Consent,
+    Telemetry,
     Output,
 }
 
@@ -44,12 +43,13 @@ impl Section {
             Section::Stop => "Stopping and exit status",
             Section::Report => "Reports",
             Section::Consent => "What may leave (each is off when anybody says so)",
+            Section::Telemetry => "Who we are, and the report once a day",
             Section::Output => "Output",
         }
     }
 }
 
-use Section::{Consent, Output, Program, Report, Stop};
+use Section::{Consent, Output, Program, Report, Stop, Telemetry};
 
 /// All of them, in the order of the help.
 pub static SETTINGS: &[Setting] = &[
@@ -284,6 +284,46 @@ pub static SETTINGS: &[Setting] = &[
         show: |s| s.cluster_spec.as_ref().map(|path| path.display().to_string()).unwrap_or_default(),
     },
     Setting {
+        name: "cluster-id",
+        short: None,
+        also: &["CLUSTER_ID"],
+        value: Some("ID"),
+        section: Telemetry,
+        help: "Id of the cluster; leaves only as a keyed hash [default: the product's, else made once]",
+        apply: |s, v| text(v).map(|v| s.cluster_id = v),
+        show: |s| s.cluster_id.clone().unwrap_or_default(),
+    },
+    Setting {
+        name: "node-id",
+        short: None,
+        also: &[],
+        value: Some("ID"),
+        section: Telemetry,
+        help: "Id of this node; leaves only as a keyed hash [default: the product's, else made once]",
+        apply: |s, v| text(v).map(|v| s.node_id = v),
+        show: |s| s.node_id.clone().unwrap_or_default(),
+    },
+    Setting {
+        name: "cluster-secret",
+        short: None,
+        also: &[],
+        value: Some("FILE"),
+        section: Telemetry,
+        help: "Secret of the hashes, the same on each node [default: made once for this node alone]",
+        apply: |s, v| text(v).map(|v| s.cluster_secret = v.map(PathBuf::from)),
+        show: |s| s.cluster_secret.as_ref().map(|path| path.display().to_string()).unwrap_or_default(),
+    },
+    Setting {
+        name: "hide-server-name",
+        short: None,
+        also: &[],
+        value: None,
+        section: Telemetry,
+        help: "Send a pseudonym in place of the host name",
+        apply: |s, v| boolean(v).map(|on| s.hide_server_name = on),
+        show: |s| s.hide_server_name.to_string(),
+    },
+    Setting {
         name: "log-format",
         short: None,
         also: &["LOG_FORMAT"],
@@ -314,139 +354,5 @@ impl Setting {
     /// `stop_grace`.
     pub fn key(&self) -> String {
         self.name.replace('-', "_")
-    }
-}
-
-/// `8s`, `500ms`, `2m`, `1h`, `0`; a bare number is seconds.
-pub fn duration(text: &str) -> Result<Duration, String> {
-    let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
-    let (number, unit) = text.split_at(digits);
-    let millis = match unit {
-        "ms" => 1,
-        "" | "s" => 1000,
-        "m" => 60_000,
-        "h" => 3_600_000,
-        _ => 0,
-    };
-    let number: u64 = number.parse().unwrap_or(u64::MAX);
-    let total = number.checked_mul(millis).filter(|_| millis > 0 && number <= 1_000_000_000);
-    total.map(Duration::from_millis).ok_or_else(|| format!("{text:?} is no time; write 8s, 500ms, 2m or 0"))
-}
-
-fn show_duration(time: Duration) -> String {
-    if time.subsec_millis() == 0 { format!("{}s", time.as_secs()) } else { format!("{}ms", time.as_millis()) }
-}
-
-fn size(text: &str) -> Result<usize, String> {
-    let wrong = || format!("{text:?} is no size up to {}M; write 64K, 1M or off", limits::STDERR_TAIL_MAX_BYTES >> 20);
-    let upper = text.to_ascii_uppercase();
-    let plain = upper.trim_end_matches("IB").trim_end_matches('B');
-    let (number, factor) = match plain.strip_suffix('K') {
-        Some(number) => (number, 1024),
-        None => plain.strip_suffix('M').map_or((plain, 1), |number| (number, 1024 * 1024)),
-    };
-    let bytes = number.parse::<usize>().ok().and_then(|n| n.checked_mul(factor)).ok_or_else(wrong)?;
-    (1..=limits::STDERR_TAIL_MAX_BYTES).contains(&bytes).then_some(bytes).ok_or_else(wrong)
-}
-
-/// Go's strconv.ParseBool, and what people write besides.
-fn boolean(text: &str) -> Result<bool, String> {
-    match text.to_ascii_lowercase().as_str() {
-        "1" | "t" | "true" | "yes" | "on" => Ok(true),
-        "0" | "f" | "false" | "no" | "off" | "" => Ok(false),
-        _ => Err(format!("{text:?} is neither true nor false")),
-    }
-}
-
-/// A switch of consent: what cannot be read is "off", with a warning from whoever decides.
-fn switched_off(text: &str) -> Result<bool, String> {
-    Ok(boolean(text).unwrap_or(true))
-}
-
-fn when_off(settings: &mut Settings, value: &str) -> Result<(), String> {
-    settings.when_off = match value {
-        "hold" | "" => WhenOff::Hold,
-        "purge" => WhenOff::Purge,
-        _ => return Err(format!("{value:?} is neither hold nor purge")),
-    };
-    Ok(())
-}
-
-fn unless_off<T>(text: &str, parse: impl Fn(&str) -> Result<T, String>) -> Result<Option<T>, String> {
-    if text.eq_ignore_ascii_case("off") { Ok(None) } else { parse(text).map(Some) }
-}
-
-fn signal(text: &str) -> Result<Signal, String> {
-    Signal::parse(text).ok_or_else(|| format!("{text:?} is no signal; write TERM, SIGTERM or 15"))
-}
-
-fn text(value: &str) -> Result<Option<String>, String> {
-    Ok(Some(value.trim().to_owned()).filter(|value| !value.is_empty()))
-}
-
-fn shown(signal: Option<Signal>) -> String {
-    signal.map(Signal::name).unwrap_or_default()
-}
-
-fn rewrite(settings: &mut Settings, value: &str) -> Result<(), String> {
-    for pair in value.split(',').filter(|pair| !pair.is_empty()) {
-        let (from, to) =
-            pair.split_once(':').ok_or_else(|| format!("{pair:?} is no pair FROM:TO, such as TERM:QUIT"))?;
-        let from = signal(from)?;
-        let to = if to == "0" { 0 } else { signal(to)?.number() as u8 };
-        settings.rewrite[from.number() as usize] = to;
-    }
-    Ok(())
-}
-
-fn show_rewrite(settings: &Settings) -> String {
-    let changed = (1..=64u8).filter(|n| settings.rewrite[usize::from(*n)] != *n);
-    let pair = |n: u8| {
-        let to = Signal::new(i32::from(settings.rewrite[usize::from(n)]));
-        format!("{}:{}", shown(Signal::new(i32::from(n))), to.map_or("0".to_owned(), Signal::name))
-    };
-    changed.map(pair).collect::<Vec<_>>().join(",")
-}
-
-fn map_exit(settings: &mut Settings, value: &str) -> Result<(), String> {
-    for pair in value.split(',').filter(|pair| !pair.is_empty()) {
-        let parsed =
-            pair.split_once(':').and_then(|(from, to)| Some((from.parse::<u8>().ok()?, to.parse::<u8>().ok()?)));
-        let (from, to) = parsed.ok_or_else(|| format!("{pair:?} is no pair of exit codes, such as 143:0"))?;
-        settings.map_exit[usize::from(from)] = to;
-    }
-    Ok(())
-}
-
-fn show_map_exit(settings: &Settings) -> String {
-    let changed = (0..=255u8).filter(|n| settings.map_exit[usize::from(*n)] != *n);
-    changed.map(|n| format!("{n}:{}", settings.map_exit[usize::from(n)])).collect::<Vec<_>>().join(",")
-}
-
-fn expected_exit(settings: &mut Settings, value: &str) -> Result<(), String> {
-    let code = |code: &str| code.trim().parse::<u8>().map_err(|_| format!("{code:?} is no exit code of 0 to 255"));
-    settings.expected_exit =
-        value.split(',').filter(|code| !code.trim().is_empty()).map(code).collect::<Result<_, _>>()?;
-    Ok(())
-}
-
-fn log_format(settings: &mut Settings, value: &str) -> Result<(), String> {
-    match value {
-        "json" => settings.log_json = true,
-        "text" | "" => settings.log_json = false,
-        _ => return Err(format!("{value:?} is no format; write text or json")),
-    }
-    Ok(())
-}
-
-/// The key of a DSN is what lets anybody send; only its head is shown.
-pub fn mask_dsn(dsn: &str) -> String {
-    match (dsn.find("://"), dsn.find('@')) {
-        (Some(scheme), Some(at)) if scheme + 3 <= at => {
-            let key = &dsn[scheme + 3..at];
-            let head: String = key.chars().take(4).collect();
-            format!("{}{head}…{}", &dsn[..scheme + 3], &dsn[at..])
-        }
-        _ => "…".to_owned(),
     }
 }
