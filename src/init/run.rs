@@ -2,23 +2,23 @@
 
 #![forbid(unsafe_code)]
 
+mod reap;
+
 use super::component::{self, State};
 use super::forward::{self, Verdict};
 use super::manners::{Farewell, Moment, Placement};
 use super::phase::{self, Phase, Situation};
 use super::setup::{self, Caller};
 use super::stderr::Stderr;
-use super::terminal::{self, Follow, Foreground};
-use super::verdict;
-use super::workers::{Ended, Outcome, Roles, Workers};
+use super::terminal::Foreground;
+use super::workers::{Roles, Workers};
 use super::{Launch, left};
-use crate::case::{Case, Reason, Run, Stop, Subject, Zombie};
+use crate::case::{Run, Stop};
 use crate::config::Settings;
 use crate::consent::{self, Channel, Sources};
 use crate::death::{self, Death};
 use crate::evidence::oom;
 use crate::limits;
-use crate::report::text;
 use crate::say::Level;
 use crate::spool::marker::{self, RunMarker};
 use crate::spool::place;
@@ -26,16 +26,12 @@ use crate::sys::poll::{Waiting, Want};
 use crate::sys::signal::{Set, Signal};
 use crate::sys::signalfd::{Arrival, SignalFd};
 use crate::sys::spawn::ExecError;
-use crate::sys::wait::{self, Peek, What};
 use crate::sys::{clock, fd, process};
-use std::ffi::CString;
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
 
 /// Signals that may wait for exec; more than that is a flood.
 const HELD: usize = 256;
-/// Files of a zombie's /proc entry, each at most this long.
-const ZOMBIE_FILE_BYTES: usize = 4096;
 
 /// The one component of `obit run`.
 struct Child {
@@ -368,238 +364,6 @@ impl Init {
         }
     }
 
-    /// Reaps what has ended, a batch at most: SIGCHLD is told once however many died, and a signal must not wait for a
-    /// storm to pass.
-    fn reap(&mut self) {
-        let mut told = false;
-        for _ in 0..limits::REAP_BATCH {
-            let peek = wait::peek();
-            if let Peek::Changed(change) = peek
-                && !told
-                && !self.workers.pids().contains(&change.pid)
-            {
-                self.narrate(Moment::Received { signal: Signal::CHLD });
-                told = true;
-            }
-            match peek {
-                Peek::Childless => {
-                    self.anyone_left = false;
-                    return;
-                }
-                Peek::Quiet => {
-                    // Our workers are children too, but nobody that the drain waits for.
-                    let others = self.child.state != State::Ended || left::count(&self.workers.pids()) != Some(0);
-                    self.anyone_left = others;
-                    return;
-                }
-                Peek::Changed(change) => match change.what {
-                    What::Stopped(by) => self.child_stopped(change.pid, by),
-                    What::Ended => self.bury(change.pid),
-                },
-            }
-        }
-        // More may be waiting, and the kernel will not say so again.
-        let _ = process::kill(self.own_pid, Signal::CHLD);
-    }
-
-    fn child_stopped(&mut self, pid: i32, by: i32) {
-        if pid != self.child.pid {
-            return;
-        }
-        match terminal::on_child_stopped(Signal::new(by), self.foreground.is_some(), terminal::continuable()) {
-            Follow::StopToo => process::stop_self(),
-            Follow::Undo => {
-                let _ = process::kill_group(pid, Signal::CONT);
-            }
-            Follow::Leave => {}
-        }
-    }
-
-    /// Takes one zombie off the table: ours, a worker, or somebody else's orphan.
-    fn bury(&mut self, pid: i32) {
-        let main = pid == self.child.pid && self.child.state != State::Ended;
-        if main && self.child.verdict.is_some() {
-            self.read_verdict();
-        }
-        let worker = self.workers.pids().contains(&pid);
-        // What only a zombie's /proc entry can tell is read before it goes; an orphan's only if it may be a report.
-        let at = clock::unix_ms();
-        let zombie = if main { read_zombie(pid) } else { Zombie::default() };
-        let comm = (!main && !worker).then(|| read_comm(pid)).flatten();
-        // As long as it is a zombie its group cannot be anybody else's.
-        let farewell = if main { self.say_farewell() } else { None };
-        let Some((status, usage)) = wait::reap(pid) else { return };
-        let Some(death) = Death::from_wait_status(status) else { return };
-        let now = clock::monotonic();
-        if !worker {
-            self.narrate(Moment::Reaped { pid, death, main });
-        }
-        if let Some(signal) = farewell {
-            self.narrate(Moment::Forwarded { signal });
-        }
-        if worker {
-            if let Some(ended) = self.workers.ended(pid, death, &self.launch.settings, now) {
-                self.worker_ended(ended);
-            }
-            return;
-        }
-        let oom_after = self.oom.as_ref().and_then(|counter| fd::reread(&counter.file, oom::COUNTER_BYTES));
-        let moved = oom::moved(self.oom_before.as_deref(), oom_after.as_deref());
-        let reason = if main {
-            self.main_ended(death, now);
-            match self.child.exec_error {
-                Some(_) => Some(Reason::SpawnFailed),
-                None => verdict::of_main(death, self.circumstances(moved)),
-            }
-        } else {
-            verdict::of_descendant(death, moved)
-        };
-        let Some(reason) = reason else {
-            if main {
-                self.marker_settled = true;
-                self.run_ended(Some(death), at, now);
-            }
-            return;
-        };
-        let mut case = Case {
-            event_id: setup::random_id(),
-            reason,
-            at_unix_ms: at,
-            run: self.child.run.clone(),
-            subject: if main { Subject::Main } else { Subject::Descendant { comm: comm.unwrap_or_default() } },
-            pid: Some(pid),
-            death: Some(death),
-            uptime_ms: main.then(|| (now - self.child.started).as_millis() as u64),
-            spawn_error: None,
-            usage: Some(usage),
-            zombie,
-            oom_before: self.oom_before.clone(),
-            oom_after: oom_after.clone(),
-            stop: self.stop,
-            stderr_tail: None,
-            gaps: self.tail_gap.iter().cloned().collect(),
-        };
-        if moved {
-            self.oom_before = oom_after;
-        }
-        // The last words are in the pipe by now; they belong to the report.
-        self.stderr.pump();
-        case.stderr_tail = self.stderr.tail();
-        if let Some(error) = self.child.exec_error.filter(|_| main) {
-            let sentence = setup::exec_failure(&self.launch.command[0], &self.child.run, error.errno);
-            let command = self.launch.command[0].to_string_lossy().into_owned();
-            let narrator = self.launch.manners.narrator;
-            match narrator.and_then(|narrate| narrate(Moment::ExecFailed { errno: error.errno, command: &command })) {
-                Some(line) => self.stderr.write_line(&line),
-                None => self.stderr.say(Level::Error, &sentence),
-            }
-            case.death = None;
-            case.usage = None;
-            case.spawn_error = Some(sentence);
-        } else {
-            self.announce(&case, main);
-        }
-        if let Some(marker) = &self.marker {
-            marker.note_death(&case);
-        }
-        self.reporting_until = Some(now + self.launch.settings.report_wait);
-        self.writing_until = now + limits::EXAMINE_LEAST;
-        self.workers.examine(case, main, &self.launch.settings, now);
-        if main {
-            self.run_ended(Some(death), at, now);
-        }
-    }
-
-    /// TERM, as rewritten, for those whom the signals went to; if these are our manners.
-    fn say_farewell(&self) -> Option<Signal> {
-        let settings = &self.launch.settings;
-        let rewritten = i32::from(settings.rewrite[Signal::TERM.number() as usize]);
-        let signal = Signal::new(rewritten).filter(|_| self.launch.manners.farewell == Farewell::Term)?;
-        if settings.group {
-            let _ = process::kill_group(self.child.pid, signal);
-        }
-        Some(signal)
-    }
-
-    fn circumstances(&self, oom_counter_moved: bool) -> verdict::Circumstances<'_> {
-        verdict::Circumstances {
-            stop_passed_on: self.child.stop_passed_on,
-            passed_on: self.child.passed_on,
-            killed_by_us: self.child.killed_by_us,
-            has_terminal: self.foreground.is_some(),
-            oom_counter_moved,
-            expected_exit: &self.launch.settings.expected_exit,
-        }
-    }
-
-    fn main_ended(&mut self, death: Death, now: Duration) {
-        self.child.killed_by_us = self.child.state == State::Killed;
-        self.child.state = State::Ended;
-        self.child.death = Some(death);
-        self.child.pidfd = None;
-        self.flushing_until = Some(now + limits::STDERR_FLUSH);
-        if let Some(foreground) = &self.foreground {
-            foreground.take_back();
-        }
-        // A stop that was asked for and goes well does not wait for what earlier runs left.
-        if self.stop.is_some() {
-            self.reporting_until = None;
-        }
-    }
-
-    /// Release health wants to know how every run of a release ended, good ones too.
-    fn run_ended(&mut self, death: Option<Death>, at: u64, now: Duration) {
-        if self.workers.wants_sessions() && self.child.run.release.is_some() {
-            let run = self.child.run.clone();
-            self.workers.session(run, death, at, &self.launch.settings, now);
-            let until = now + limits::SESSION_WAIT;
-            self.reporting_until = Some(self.reporting_until.map_or(until, |other| other.max(until)));
-        }
-    }
-
-    fn announce(&mut self, case: &Case, main: bool) {
-        let Some(death) = case.death else { return };
-        let who = match &case.subject {
-            Subject::Main => case.run.component.clone(),
-            Subject::Descendant { comm } => format!("{comm}, left by {}", case.run.component),
-        };
-        let pid = case.pid.unwrap_or_default();
-        let after = case.uptime_ms.map(|ms| format!(" after {}", text::duration(ms))).unwrap_or_default();
-        let why = match case.reason {
-            Reason::Oom => ": the kernel's OOM killer",
-            Reason::StopTimeout => ": it did not end within the grace",
-            _ => "",
-        };
-        let level = if main { Level::Error } else { Level::Warning };
-        self.stderr.say(level, &format!("{who} (pid {pid}) {death}{after}{why}; report {}", case.event_id));
-    }
-
-    fn worker_ended(&mut self, ended: Ended) {
-        if let Ended::Examined { event_id, about_main: false, outcome: Outcome::Durable | Outcome::Counted } = ended
-            && let Some(marker) = &self.marker
-        {
-            marker.note_kept(event_id);
-        }
-        if let Ended::Examined { about_main: true, outcome, .. } = ended {
-            match outcome {
-                Outcome::Durable | Outcome::Counted => self.marker_settled = true,
-                Outcome::InMemory => {}
-                Outcome::Failed => self.stderr.say(
-                    Level::Error,
-                    "the report could not be written; the next start on this state directory tells of it",
-                ),
-            }
-        }
-        // A child of ours less: whoever is left may only be workers now.
-        self.reap_quietly();
-    }
-
-    fn reap_quietly(&mut self) {
-        if self.child.state == State::Ended {
-            self.anyone_left = left::count(&self.workers.pids()) != Some(0);
-        }
-    }
-
     fn signal_rest(&mut self, signal: Signal) {
         left::signal_all(signal, &self.workers.pids());
     }
@@ -633,22 +397,4 @@ impl Init {
         }
         status
     }
-}
-
-fn read_zombie(pid: i32) -> Zombie {
-    let read = |name: &str| {
-        let path = CString::new(format!("/proc/{pid}/{name}")).ok()?;
-        fd::read_small(&path, ZOMBIE_FILE_BYTES)
-    };
-    Zombie {
-        status: read("status").unwrap_or_default(),
-        cgroup: read("cgroup").unwrap_or_default(),
-        io: read("io").unwrap_or_default(),
-    }
-}
-
-fn read_comm(pid: i32) -> Option<String> {
-    let path = CString::new(format!("/proc/{pid}/comm")).ok()?;
-    let bytes = fd::read_small(&path, 64)?;
-    Some(String::from_utf8_lossy(&bytes).trim_end().to_owned())
 }
