@@ -8,6 +8,7 @@ use crate::consent::{self, Channel};
 use crate::deliver::dsn::Dsn;
 use crate::deliver::proxy::{self, Environment};
 use crate::evidence::oom;
+use crate::report::names;
 use crate::spool::place::{self, Lasting};
 use crate::sys::process;
 use std::io::Write as _;
@@ -108,6 +109,13 @@ fn findings(loaded: &Loaded) -> Vec<Finding> {
             }
             Err(sentence) => add(Mark::Bad, "destination", format!("{sentence}; nothing can be sent")),
         },
+    }
+    if let Some(name) = settings.release.as_deref().filter(|name| names::release(name).is_none()) {
+        let says = format!("{name:?} is no release to Sentry: events go without it, and there are no sessions");
+        add(Mark::Bad, "release", says);
+    }
+    if let Some(name) = settings.environment.as_deref().filter(|name| names::environment(name).is_none()) {
+        add(Mark::Bad, "environment", format!("{name:?} is no environment to Sentry: events go without it"));
     }
     let read = |path: &str| std::fs::read_to_string(path).ok().map(|text| text.trim().to_owned());
     match read("/proc/sys/kernel/core_pattern") {

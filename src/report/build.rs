@@ -5,7 +5,7 @@
 use super::scrub::Scrubber;
 use super::{
     Exit, FORMAT, Gap, Host, Level, Oom, Process, Report, RunFacts, Session, SessionStatus, StderrTail, StopFacts,
-    UsageFacts, group, text,
+    UsageFacts, group, names, text,
 };
 use crate::case::{Case, Reason, Run, Subject, Tail};
 use crate::death::Death;
@@ -246,7 +246,7 @@ pub fn oom_facts(case: &Case, source: &str, limit_bytes: Option<u64>, peak_bytes
     Some(Oom { source: source.to_owned(), kills_before, kills_after, limit_bytes, peak_bytes })
 }
 
-/// How a run ended, for release health; `None` without a release.
+/// How a run ended, for release health; `None` without a release that Sentry takes: it would refuse the session each time.
 pub fn session(run: &Run, death: Option<Death>, ended_unix_ms: u64) -> Option<Session> {
     let (status, errors) = match death {
         Some(Death::Exited(0) | Death::Killed { signal: Signal::TERM, .. }) => (SessionStatus::Exited, 0),
@@ -262,8 +262,8 @@ pub fn session(run: &Run, death: Option<Death>, ended_unix_ms: u64) -> Option<Se
         ended_unix_ms: ended_unix_ms.max(run.started_unix_ms),
         status,
         errors,
-        release: run.release.clone()?,
-        environment: run.environment.clone(),
+        release: names::release(run.release.as_deref()?)?.to_owned(),
+        environment: run.environment.as_deref().and_then(names::environment).map(str::to_owned),
     })
 }
 

@@ -8,6 +8,7 @@
 pub mod build;
 pub mod group;
 pub mod kept;
+pub mod names;
 pub mod scrub;
 pub mod text;
 

@@ -134,6 +134,13 @@ fn a_session_says_how_the_run_ended() {
     assert_eq!(status(killed(Signal::KILL, false)), Some((SessionStatus::Abnormal, 1)));
     assert_eq!(status(killed(Signal::TERM, false)), Some((SessionStatus::Exited, 0)));
     assert_eq!(status(None), Some((SessionStatus::Abnormal, 1)));
+    let named = |release: &str, environment: &str| {
+        let run = Run { release: Some(release.to_owned()), environment: Some(environment.to_owned()), ..run.clone() };
+        session(&run, None, 9).map(|session| (session.release, session.environment))
+    };
+    assert_eq!(named(" app@1 ", "prod"), Some(("app@1".to_owned(), Some("prod".to_owned()))));
+    assert_eq!(named("app@1", "eu/prod"), Some(("app@1".to_owned(), None)));
+    assert_eq!(named("feature/x", "prod"), None);
     assert_eq!(session(&Run { release: None, ..run }, None, 9), None);
 }
 
