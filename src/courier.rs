@@ -1,7 +1,8 @@
 //! The role that carries what is in the spool to whoever agreed to receive it.
 //!
 //! It may be killed at any instant: an entry is moved to `sent/` only after the server took it, so the worst is that the
-//! same event id is sent twice, which Sentry folds into one.
+//! same event id is sent twice, which Sentry folds into one. How long everybody waits after a failure is kept beside the
+//! spool, so the next visit knows.
 
 #![forbid(unsafe_code)]
 
@@ -9,14 +10,17 @@ use crate::config::{Settings, WhenOff};
 use crate::consent::gate::Gate;
 use crate::consent::{Block, Channel};
 use crate::deliver::dsn::Dsn;
-use crate::deliver::envelope;
-use crate::deliver::retry::{self, Answer, Fate};
+use crate::deliver::envelope::{self, Size};
+use crate::deliver::ledger::Ledger;
+use crate::deliver::retry::{self, Answer, Fate, Tried};
+use crate::deliver::standing::Standing;
 use crate::deliver::transport::Transport;
+use crate::deliver::turn::{self, Turn};
 use crate::limits;
 use crate::report::{Report, Session};
 use crate::say::{Level, say};
-use crate::spool::{Entry, Kind, ReadError, Spool, SpoolError, State, memory, quota};
-use crate::sys::clock;
+use crate::spool::{Entry, Kind, ReadError, SenderLock, Spool, SpoolError, State, memory, quota};
+use crate::sys::{clock, memory as random};
 use std::cell::RefCell;
 use std::collections::HashSet;
 use std::os::fd::OwnedFd;
@@ -32,25 +36,49 @@ pub struct Summary {
     pub kept: usize,
     /// Why they wait, or why nothing may be sent.
     pub why: Option<String>,
+    /// When one of them may be tried again.
+    pub again_unix_ms: Option<u64>,
 }
 
-/// As a worker of init: 0 when nothing is left to do, else the minutes after which to call again.
-pub fn run(settings: &Settings, state_dir: Option<&Path>, memory_reports: Vec<OwnedFd>) -> u8 {
+/// As a worker of init, which started at that time: 0 when nothing is left to do, else the minutes after which to call again.
+pub fn run(settings: &Settings, state_dir: Option<&Path>, memory_reports: Vec<OwnedFd>, started_unix_ms: u64) -> u8 {
     let unusable = |error: &SpoolError| say(Level::Error, &error.to_string());
     let spool = state_dir.and_then(|dir| Spool::open(dir).inspect_err(unusable).ok());
-    let summary = visit(settings, spool.as_ref(), memory_reports, limits::COURIER_IDLE);
-    if summary.kept == 0 { 0 } else { CALL_AGAIN_MINUTES }
+    let summary = visit(settings, spool.as_ref(), memory_reports, Patience::Worker { started_unix_ms });
+    summary.again_unix_ms.map_or(0, |again| minutes_until(again, clock::unix_ms()))
 }
 
-/// When entries are left over after a visit of a minute, the next one may wait as long as the longest backoff.
-const CALL_AGAIN_MINUTES: u8 = 15;
+/// Rounded up; who has to wait longer than [`CALL_AGAIN_MAX`] looks again then.
+fn minutes_until(then_unix_ms: u64, now_unix_ms: u64) -> u8 {
+    let minutes = then_unix_ms.saturating_sub(now_unix_ms).div_ceil(60_000);
+    minutes.clamp(1, CALL_AGAIN_MAX.into()) as u8
+}
 
-/// `obit flush`: one attempt for each entry, in the foreground.
+/// Four hours: an exit status holds no more than 255.
+const CALL_AGAIN_MAX: u8 = 240;
+
+/// `obit flush`: in the foreground, one attempt for each entry or until one fails. Whoever asks for it wants it now, so
+/// what was to be waited for does not count; if it still holds, the first answer says so.
 pub fn flush(settings: &Settings, spool: &Spool) -> Summary {
-    visit(settings, Some(spool), Vec::new(), Duration::ZERO)
+    visit(settings, Some(spool), Vec::new(), Patience::None)
 }
 
-fn visit(settings: &Settings, spool: Option<&Spool>, memory_reports: Vec<OwnedFd>, patience: Duration) -> Summary {
+/// How a visit takes it that something has to wait.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Patience {
+    /// It waits for what may be tried again soon, and heeds what the server asked for before.
+    Worker { started_unix_ms: u64 },
+    /// One attempt for each.
+    None,
+}
+
+impl Patience {
+    fn nap(self) -> Duration {
+        if self == Patience::None { Duration::ZERO } else { limits::COURIER_NAP }
+    }
+}
+
+fn visit(settings: &Settings, spool: Option<&Spool>, memory_reports: Vec<OwnedFd>, patience: Patience) -> Summary {
     let closed = |why: String| Summary { why: Some(why), ..Summary::default() };
     // Nothing of the network is touched before there is a destination and permission.
     let Some(dsn) = &settings.dsn else { return closed("there is no DSN".to_owned()) };
@@ -70,17 +98,26 @@ fn visit(settings: &Settings, spool: Option<&Spool>, memory_reports: Vec<OwnedFd
         Ok(runtime) => runtime,
         Err(error) => return closed(format!("no runtime can be made ({error})")),
     };
-    let visit = Visit { settings, gate: RefCell::new(gate), transport };
-    runtime.block_on(async {
-        let mut summary = Summary::default();
-        for fd in memory_reports {
-            visit.deliver_memory(fd, &mut summary, patience).await;
+    let mut visit = Visit {
+        settings,
+        gate: RefCell::new(gate),
+        transport,
+        patience,
+        ledger: Ledger::default(),
+        standing: Standing::default(),
+        done: HashSet::new(),
+        summary: Summary::default(),
+    };
+    let summary = runtime.block_on(async {
+        match spool {
+            Some(spool) => visit.with_spool(spool, memory_reports).await,
+            None => visit.deliver_memory(memory_reports).await,
         }
-        if let Some(spool) = spool {
-            visit.deliver_spool(spool, &mut summary, patience).await;
-        }
-        summary
-    })
+        visit.summary
+    });
+    // A resolver that hangs sits in a thread which nobody can end.
+    runtime.shutdown_background();
+    summary
 }
 
 /// What waits on a channel that is closed stays or goes, as it was asked for. Returns how many stay.
@@ -106,174 +143,310 @@ struct Visit<'a> {
     settings: &'a Settings,
     gate: RefCell<Gate>,
     transport: Transport,
+    patience: Patience,
+    ledger: Ledger,
+    standing: Standing,
+    /// File names that had their turn and are there all the same: once in a visit is enough.
+    done: HashSet<String>,
+    summary: Summary,
 }
 
-/// How an attempt ended: with an answer, or because somebody switched the channel off before there was one.
-type Attempt = Result<Answer, Block>;
+/// What became of an entry's turn.
+enum Turned {
+    /// It is settled, or can have no other turn in this visit.
+    Done,
+    /// It waits.
+    Waits,
+    /// Somebody switched the channel off meanwhile.
+    Off(Block),
+}
 
 impl Visit<'_> {
-    /// Goes through what waits, newest crash first, until nothing waits or patience is over.
-    async fn deliver_spool(&self, spool: &Spool, summary: &mut Summary, patience: Duration) {
-        let begin = Instant::now();
-        let lock = loop {
-            match spool.sender_lock() {
-                Some(lock) => break lock,
-                None if begin.elapsed() >= patience => {
-                    summary.why = Some("another obit delivers from this state directory".to_owned());
-                    return;
-                }
-                None => tokio::time::sleep(limits::SEND_SPACING).await,
-            }
+    async fn with_spool(&mut self, spool: &Spool, memory_reports: Vec<OwnedFd>) {
+        let Some(_lock) = self.lock(spool).await else {
+            self.summary.why =
+                Some("another obit delivers from this state directory, or it cannot be written".to_owned());
+            self.summary.again_unix_ms = Some(clock::unix_ms());
+            return;
         };
-        // What was dealt with and is there all the same cannot be moved or is not for us: once is enough.
-        let mut done = HashSet::new();
+        self.ledger = Ledger::read(spool);
+        if let Patience::Worker { started_unix_ms } = self.patience {
+            self.standing = self.ledger.standing(&self.transport.dsn);
+            self.standing.started(started_unix_ms);
+        }
+        self.deliver_memory(memory_reports).await;
+        self.deliver_spool(spool).await;
+        self.tell_losses(spool).await;
+        self.note(spool);
+    }
+
+    /// There is no lock with a deadline, so it is asked for now and then.
+    async fn lock(&self, spool: &Spool) -> Option<SenderLock> {
+        let begin = Instant::now();
+        loop {
+            match spool.sender_lock() {
+                None if begin.elapsed() < self.patience.nap() => tokio::time::sleep(limits::SEND_SPACING).await,
+                lock => return lock,
+            }
+        }
+    }
+
+    fn note(&mut self, spool: &Spool) {
+        self.ledger.stands(&self.transport.dsn, &self.standing);
+        self.ledger.keep(spool, clock::unix_ms());
+    }
+
+    /// Gives everybody who waits a turn, until nobody waits or the next turn is too far away.
+    async fn deliver_spool(&mut self, spool: &Spool) {
         loop {
             spool.adopt();
             let evicted = quota::enforce(spool, clock::unix_ms());
             if evicted > 0 {
-                say(
-                    Level::Warning,
-                    &format!("the spool is over its bounds; {evicted} undelivered entries were dropped"),
-                );
+                let what = format!("the spool is over its bounds; {evicted} undelivered entries were dropped");
+                say(Level::Warning, &what);
             }
-            let waits = |entry: &Entry| entry.state == State::Pending && !done.contains(&entry.file_name());
-            let mut waiting: Vec<Entry> = spool.entries().into_iter().filter(waits).collect();
-            waiting.sort_by_key(|entry| entry.kind == Kind::Session);
-            summary.kept = waiting.len();
-            let mut pause = None;
-            for entry in waiting {
-                match self.deliver(spool, &entry, summary).await {
-                    Some(wait) => {
-                        pause = Some(wait);
-                        break;
+            let pending = spool.entries_in(State::Pending);
+            let mut waiting: Vec<Entry> =
+                pending.into_iter().filter(|entry| !self.done.contains(&entry.file_name())).collect();
+            if self.patience == Patience::None {
+                waiting.iter_mut().for_each(|entry| entry.tried_unix_ms = 0);
+            }
+            let now = clock::unix_ms();
+            match turn::next(&waiting, &self.standing, now) {
+                Turn::Nothing => return,
+                Turn::Deliver(entry) => {
+                    match self.deliver(spool, &entry).await {
+                        Turned::Waits if self.patience != Patience::None => {}
+                        Turned::Waits | Turned::Done => drop(self.done.insert(entry.file_name())),
+                        Turned::Off(block) => {
+                            self.summary.why = Some(format!("switched off by {block}"));
+                            self.summary.kept = put_aside(self.settings, spool, entry.kind.channel());
+                            return;
+                        }
                     }
-                    None => summary.kept -= 1,
+                    self.note(spool);
+                    if waiting.len() > 1 {
+                        tokio::time::sleep(limits::SEND_SPACING).await;
+                    }
                 }
-                done.insert(entry.file_name());
-                tokio::time::sleep(limits::SEND_SPACING).await;
-            }
-            match pause {
-                Some(pause) if begin.elapsed().saturating_add(pause) < patience => tokio::time::sleep(pause).await,
-                None if spool.entries().iter().any(|e| e.state == State::Pending && !done.contains(&e.file_name())) => {
+                Turn::Wait { until_unix_ms, why } => {
+                    let pause = Duration::from_millis(until_unix_ms - now);
+                    if pause > self.patience.nap() {
+                        self.summary.kept = waiting.len();
+                        self.summary.why = Some(why);
+                        self.summary.again_unix_ms = Some(until_unix_ms);
+                        return;
+                    }
+                    tokio::time::sleep(pause).await;
                 }
-                _ => break,
             }
         }
-        drop(lock);
     }
 
-    /// One attempt, with the permission of this moment; withdrawn while it is under way it is broken off.
-    async fn send(&self, kind: Kind, envelope: &[u8]) -> Attempt {
-        let permission = self.gate.borrow_mut().grant(kind.channel())?;
+    async fn deliver(&mut self, spool: &Spool, entry: &Entry) -> Turned {
+        let content = match spool.read(entry) {
+            Ok(content) => Content::parse(entry, &content),
+            Err(ReadError::Corrupt(_)) => None,
+            Err(error @ ReadError::Newer(_)) => {
+                say(Level::Warning, &format!("the report {} stays: {error}", entry.id));
+                return Turned::Done;
+            }
+            // It went while we looked: somebody purged it.
+            Err(ReadError::Io(_)) => return Turned::Done,
+        };
+        let Some(content) = content else {
+            say(Level::Warning, &format!("the report {} is corrupt on disk and cannot be delivered", entry.id));
+            let _ = spool.mark(entry, State::Corrupt);
+            return Turned::Done;
+        };
+        let now = clock::unix_ms();
+        let age = Duration::from_millis(now.saturating_sub(entry.at_unix_ms));
+        let tried = Tried { category: entry.kind.category(), attempts: entry.attempts, age };
+        let fate = match self.attempt(&content, tried).await {
+            Ok(fate) => fate,
+            Err(block) => return Turned::Off(block),
+        };
+        match fate {
+            Fate::Sent => {
+                self.summary.sent += 1;
+                let settled = match entry.kind {
+                    Kind::Crash => spool.mark(entry, State::Sent).map(drop),
+                    Kind::Session => spool.remove(entry),
+                };
+                if let Err(error) = settled.or_else(|error| if error.is_gone() { Ok(()) } else { Err(error) }) {
+                    say(Level::Warning, &format!("delivered, but {error}; it may be sent once more"));
+                }
+                Turned::Done
+            }
+            Fate::Keep(failure) => {
+                say(Level::Warning, &format!("the report {} waits: {}", entry.id, failure.why));
+                if failure.counts {
+                    let _ = spool.attempted(entry);
+                    spool.expire(clock::unix_ms());
+                }
+                self.standing.failed(failure, random_number(), clock::unix_ms());
+                Turned::Waits
+            }
+            Fate::Limited(limits) => {
+                say(Level::Warning, &format!("the report {} waits: the server limits our rate (429)", entry.id));
+                self.standing.limit(&limits, clock::unix_ms());
+                Turned::Waits
+            }
+            Fate::TooLarge { why } | Fate::Reject { why } => {
+                say(Level::Error, &format!("the report {} was refused: {why}; it stays in rejected/", entry.id));
+                self.summary.rejected += 1;
+                if let Ok(rejected) = spool.mark(entry, State::Rejected) {
+                    spool.note_refusal(&rejected, &why);
+                }
+                spool.note_discard("send_error", entry.kind.category(), 1);
+                self.summary.why = Some(why);
+                Turned::Done
+            }
+        }
+    }
+
+    /// One request, with the permission of this moment; withdrawn while it is under way it is broken off.
+    async fn send(&self, channel: Channel, envelope: &[u8]) -> Result<Answer, Block> {
+        let permission = self.gate.borrow_mut().grant(channel)?;
         let withdrawn = async {
             loop {
                 tokio::time::sleep(limits::CONSENT_LOOK).await;
-                if let Err(block) = self.gate.borrow_mut().grant(kind.channel()) {
+                if let Err(block) = self.gate.borrow_mut().grant(channel) {
                     break block;
                 }
             }
         };
         tokio::select! {
-            answer = self.transport.send(&permission, envelope, kind.category()) => Ok(answer),
+            answer = self.transport.send(&permission, envelope) => Ok(answer),
             block = withdrawn => Err(block),
         }
     }
 
-    /// One entry; `Some`: it waits, and so does everything else, for so long.
-    async fn deliver(&self, spool: &Spool, entry: &Entry, summary: &mut Summary) -> Option<Duration> {
-        let envelope = match spool.read(entry).map(|content| self.envelope(entry.kind, &content)) {
-            Ok(Some(envelope)) => envelope,
-            Ok(None) | Err(ReadError::Corrupt(_)) => {
-                say(Level::Warning, &format!("the report {} is corrupt on disk and cannot be delivered", entry.id));
-                let _ = spool.mark(entry, State::Corrupt);
-                return None;
+    /// One attempt, in ever smaller sizes as long as the server says that it is too large.
+    async fn attempt(&mut self, content: &Content, tried: Tried) -> Result<Fate, Block> {
+        let mut size = Size::Whole;
+        if self.standing.closed("attachment", clock::unix_ms()).is_some() {
+            size = Size::Bare;
+        }
+        loop {
+            let Some(envelope) = self.envelope(content, size, tried.attempts) else {
+                let why = "Sentry takes no session of such a release".to_owned();
+                return Ok(Fate::Reject { why });
+            };
+            let answer = self.send(content.kind().channel(), &envelope).await?;
+            if let Answer::Status { limits, .. } = &answer {
+                self.standing.limit(limits, clock::unix_ms());
             }
-            Err(error @ ReadError::Newer(_)) => {
-                say(Level::Warning, &format!("the report {} stays: {error}", entry.id));
-                return None;
+            let fate = retry::fate(answer, tried);
+            if matches!(fate, Fate::Sent | Fate::TooLarge { .. } | Fate::Reject { .. }) {
+                self.standing.succeeded();
             }
-            // It went while we looked: somebody purged it.
-            Err(ReadError::Io(_)) => return None,
-        };
-        let answer = match self.send(entry.kind, &envelope).await {
-            Ok(answer) => answer,
-            Err(block) => {
-                summary.why = Some(format!("switched off by {block}"));
-                put_aside(self.settings, spool, entry.kind.channel());
-                return Some(Duration::MAX);
-            }
-        };
-        match retry::fate(answer, entry.attempts + 1) {
-            Fate::Sent => {
-                summary.sent += 1;
-                let settled = match entry.kind {
-                    Kind::Crash => spool.mark(entry, State::Sent).map(drop),
-                    Kind::Session => spool.remove(entry),
-                };
-                if let Err(error) = settled {
-                    say(Level::Warning, &format!("delivered, but {error}; it may be sent once more"));
-                    return Some(limits::RETRY_MAX);
-                }
-                None
-            }
-            Fate::Keep { pause, why } => {
-                say(Level::Warning, &format!("the report {} waits: {why}", entry.id));
-                let _ = spool.attempted(entry);
-                spool.expire(clock::unix_ms());
-                summary.why = Some(why);
-                Some(pause)
-            }
-            Fate::Reject { why } => {
-                say(Level::Error, &format!("the report {} was refused: {why}; it stays in rejected/", entry.id));
-                summary.rejected += 1;
-                let _ = spool.mark(entry, State::Rejected);
-                spool.note_discard("send_error", entry.kind.category(), 1);
-                summary.why = Some(why);
-                None
+            match (fate, size.smaller()) {
+                (Fate::TooLarge { .. }, Some(smaller)) if matches!(content, Content::Crash(_)) => size = smaller,
+                (fate, _) => return Ok(fate),
             }
         }
     }
 
-    /// A report that no disk took: sent from memory, for as long as we may.
-    async fn deliver_memory(&self, fd: OwnedFd, summary: &mut Summary, patience: Duration) {
-        let begin = Instant::now();
-        let Some(envelope) = memory::read(fd).ok().and_then(|content| self.envelope(Kind::Crash, &content)) else {
-            return;
-        };
-        for attempt in 1.. {
-            let answer = match self.send(Kind::Crash, &envelope).await {
-                Ok(answer) => answer,
-                Err(block) => {
-                    summary.why = Some(format!("switched off by {block}"));
-                    return;
+    fn envelope(&self, content: &Content, size: Size, attempts: u32) -> Option<Vec<u8>> {
+        let now = clock::unix_ms();
+        match content {
+            Content::Crash(report) => Some(envelope::crash(report, self.settings.server_name.as_deref(), size, now)),
+            Content::Session(session) => envelope::session(session, attempts > 0, now),
+        }
+    }
+
+    /// Reports that no disk took: sent from memory, for as long as we may.
+    async fn deliver_memory(&mut self, reports: Vec<OwnedFd>) {
+        for fd in reports {
+            let Some(report) = memory::read(fd).ok().and_then(|content| serde_json::from_slice(&content).ok()) else {
+                continue;
+            };
+            let content = Content::Crash(Box::new(report));
+            let why = loop {
+                let now = clock::unix_ms();
+                if let Some((until, why)) = self.standing.closed("error", now) {
+                    let pause = Duration::from_millis(until - now);
+                    if pause > self.patience.nap() {
+                        break Some(why.to_owned());
+                    }
+                    tokio::time::sleep(pause).await;
+                }
+                let tried = Tried { category: "error", attempts: 0, age: Duration::ZERO };
+                match self.attempt(&content, tried).await {
+                    Ok(Fate::Sent) => {
+                        self.summary.sent += 1;
+                        break None;
+                    }
+                    Ok(Fate::Keep(failure)) => self.standing.failed(failure, random_number(), clock::unix_ms()),
+                    Ok(Fate::Limited(limits)) => self.standing.limit(&limits, clock::unix_ms()),
+                    Ok(Fate::TooLarge { why } | Fate::Reject { why }) => break Some(why),
+                    Err(block) => break Some(format!("switched off by {block}")),
                 }
             };
-            match retry::fate(answer, attempt) {
-                Fate::Sent => {
-                    summary.sent += 1;
-                    return;
-                }
-                Fate::Keep { pause, .. } if begin.elapsed() + pause < patience => tokio::time::sleep(pause).await,
-                Fate::Keep { why, .. } | Fate::Reject { why } => {
-                    say(Level::Error, &format!("the report is lost, it was only in memory: {why}"));
-                    summary.why = Some(why);
-                    return;
-                }
+            if let Some(why) = why {
+                say(Level::Error, &format!("the report is lost, it was only in memory: {why}"));
+                self.summary.why = Some(why);
             }
         }
     }
 
-    fn envelope(&self, kind: Kind, content: &[u8]) -> Option<Vec<u8>> {
-        let now = clock::unix_ms();
-        match kind {
-            Kind::Crash => {
-                let report: Report = serde_json::from_slice(content).ok()?;
-                Some(envelope::crash(&report, self.settings.server_name.as_deref(), now))
-            }
-            Kind::Session => {
-                let session: Session = serde_json::from_slice(content).ok()?;
-                Some(envelope::session(&session, now))
-            }
+    /// Sentry learns what was lost here, once something else has shown that it listens.
+    async fn tell_losses(&mut self, spool: &Spool) {
+        if self.summary.sent == 0 || self.standing.closed("internal", clock::unix_ms()).is_some() {
+            return;
         }
+        let losses = spool.take_discards();
+        if losses.is_empty() {
+            return;
+        }
+        let report = envelope::client_report(&losses, clock::unix_ms());
+        match self.send(Channel::Errors, &report).await {
+            // Who refuses it once refuses it always.
+            Ok(Answer::Status { code: 200..=428 | 430..=499, .. }) => {}
+            _ => losses.iter().for_each(|lost| spool.note_discard(&lost.reason, &lost.category, lost.quantity)),
+        }
+    }
+}
+
+/// An entry, read.
+enum Content {
+    Crash(Box<Report>),
+    Session(Session),
+}
+
+impl Content {
+    fn kind(&self) -> Kind {
+        match self {
+            Content::Crash(_) => Kind::Crash,
+            Content::Session(_) => Kind::Session,
+        }
+    }
+
+    fn parse(entry: &Entry, content: &[u8]) -> Option<Content> {
+        match entry.kind {
+            Kind::Crash => serde_json::from_slice(content).ok().map(Content::Crash),
+            Kind::Session => serde_json::from_slice(content).ok().map(Content::Session),
+        }
+    }
+}
+
+fn random_number() -> u64 {
+    let mut bytes = [0; 16];
+    random::random(&mut bytes);
+    u128::from_le_bytes(bytes) as u64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_next_call_is_in_whole_minutes_that_an_exit_status_holds() {
+        let table = [(0, 1), (1, 1), (60_000, 1), (60_001, 2), (15 * 60_000, 15), (u64::MAX, 240)];
+        for (then, minutes) in table {
+            assert_eq!(minutes_until(then, 0), minutes, "{then}");
+        }
+        assert_eq!(minutes_until(0, 5), 1);
     }
 }

@@ -68,13 +68,16 @@ pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 /// Of an answer only the head matters; more than this of its body is not read.
 pub const ANSWER_BYTES: usize = 64 * 1024;
+/// For the words that come with a refusal; the refusal is known before.
+pub const DETAIL_TIMEOUT: Duration = Duration::from_secs(2);
 /// First pause after a failed attempt; doubles up to [`RETRY_MAX`], with full jitter.
 pub const RETRY_FIRST: Duration = Duration::from_secs(1);
 pub const RETRY_MAX: Duration = Duration::from_secs(15 * 60);
 /// A hostile Retry-After cannot silence us for longer.
 pub const RETRY_AFTER_MAX: Duration = Duration::from_secs(86_400);
-/// Answers of 5xx before an entry is given up.
+/// Answers of 5xx before an entry is given up, and how old it is by then: an outage of hours loses nothing.
 pub const ATTEMPTS_MAX: u32 = 12;
+pub const GIVE_UP_AGE: Duration = Duration::from_secs(86_400);
 /// A wrong key (401, 403, 404) pauses the whole destination.
 pub const WRONG_KEY_PAUSE: Duration = Duration::from_secs(3_600);
 /// A 429 that names no time.
@@ -83,7 +86,7 @@ pub const RATE_LIMIT_DEFAULT: Duration = Duration::from_secs(60);
 pub const SEND_SPACING: Duration = Duration::from_millis(100);
 /// While a request is under way its permission is looked at this often: two stat(2) each.
 pub const CONSENT_LOOK: Duration = Duration::from_millis(100);
-/// A courier with nothing to do leaves.
-pub const COURIER_IDLE: Duration = Duration::from_secs(60);
+/// A courier that would have to wait longer than this leaves, and is called again.
+pub const COURIER_NAP: Duration = Duration::from_secs(10);
 /// Sentry takes an event item of at most 1 MiB.
 pub const EVENT_ITEM_BYTES: usize = 1024 * 1024;

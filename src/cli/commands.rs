@@ -243,7 +243,7 @@ fn status(matches: &ArgMatches) -> Result<(), String> {
 fn flush(matches: &ArgMatches) -> Result<(), String> {
     let summary = crate::courier::flush(&load(matches)?.settings, &spool(matches)?);
     let mut out = std::io::stdout();
-    let crate::courier::Summary { sent, rejected, kept, why } = summary;
+    let crate::courier::Summary { sent, rejected, kept, why, .. } = summary;
     if matches.get_flag("json") {
         let _ = writeln!(out, "{}", serde_json::json!({"sent": sent, "rejected": rejected, "kept": kept, "why": why}));
         return Ok(());

@@ -20,7 +20,10 @@ pub fn carry_out(name: &str, matches: &ArgMatches, spool: &Spool) -> Result<(), 
             if entry.state == State::Corrupt {
                 return Err(format!("{} is corrupt; there is nothing to send", entry.id));
             }
-            spool.mark(&entry, State::Pending).map_err(|error| error.to_string())?;
+            // One that is still being written waits already.
+            if entry.state != State::Open {
+                spool.resend(&entry).map_err(|error| error.to_string())?;
+            }
             let _ = writeln!(std::io::stdout(), "{} waits to be delivered", entry.id);
             Ok(())
         }
@@ -48,7 +51,7 @@ fn list(spool: &Spool, json: bool) -> Result<(), String> {
     }
     let now = clock::unix_ms();
     let _ = writeln!(out, "{:<10} {:<14} {:<10} {:<16} WHAT", "ID", "AGO", "STATE", "COMPONENT");
-    for Kept { entry, report } in &rows {
+    for Kept { entry, report, .. } in &rows {
         let ago = text::duration(now.saturating_sub(entry.at_unix_ms));
         let id = entry.id.to_string();
         let (state, component, what) = match report {
@@ -73,6 +76,10 @@ fn show(spool: &Spool, id: Option<&str>, json: bool) -> Result<(), String> {
         return Ok(());
     }
     let colour = out.is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
-    let _ = write!(out, "{}", text::obituary(&report, kept::whereabouts(&entry), clock::unix_ms(), Look { colour }));
+    let _ = write!(
+        out,
+        "{}",
+        text::obituary(&report, &kept::whereabouts(spool, &entry), clock::unix_ms(), Look { colour })
+    );
     Ok(())
 }

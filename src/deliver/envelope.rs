@@ -1,60 +1,97 @@
-//! From a report to the bytes that Sentry takes: pure, so that what is sent can be shown and tested.
+//! From an entry of the spool to the bytes that Sentry takes: pure, so that what is sent can be shown and tested.
 //!
-//! The rules are those of Relay's schema: unknown keys at the top are rejected, tags take no newline and 200 characters,
-//! a release takes no slash. `sent_at` is written when the bytes are made for sending, never stored.
+//! `sent_at` is written when the bytes are made for sending, never stored: from it Sentry learns how far our clock is off.
 
 #![forbid(unsafe_code)]
 
-use crate::report::{Report, Session, SessionStatus, text};
-use serde_json::{Map, Value, json};
+use super::event::event;
+use crate::limits;
+use crate::report::{Report, Session, SessionStatus, names, text};
+use crate::spool::Discard;
+use serde_json::{Value, json};
 
-/// Tag values, release and server name.
-const SHORT_BYTES: usize = 200;
-/// exception.value and the like.
-const LONG_BYTES: usize = 8192;
-/// Breadcrumbs made of the last lines of stderr.
-const BREADCRUMBS: usize = 30;
+/// How much of a report goes along.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum Size {
+    /// What everybody should take.
+    Trimmed,
+    /// Without the end of stderr as a file; its last lines are in the event.
+    Bare,
+    Whole,
+}
+
+impl Size {
+    /// After the server took nothing of this size.
+    pub fn smaller(self) -> Option<Size> {
+        match self {
+            Size::Whole => Some(Size::Bare),
+            Size::Bare => Some(Size::Trimmed),
+            Size::Trimmed => None,
+        }
+    }
+}
 
 /// The envelope of a death: the event, and the end of stderr beside it.
-pub fn crash(report: &Report, server_name: Option<&str>, sent_at_unix_ms: u64) -> Vec<u8> {
-    let mut envelope = head(&report.event_id, sent_at_unix_ms);
-    item(
-        &mut envelope,
-        json!({"type": "event", "content_type": "application/json"}),
-        &to_bytes(&event(report, server_name)),
-    );
-    if let Some(tail) = report.stderr_tail.as_ref().filter(|tail| !tail.text.is_empty()) {
+pub fn crash(report: &Report, server_name: Option<&str>, size: Size, sent_at_unix_ms: u64) -> Vec<u8> {
+    let mut envelope = head(Some(&report.event_id), sent_at_unix_ms);
+    let mut bytes = to_bytes(&event(report, server_name, size));
+    if bytes.len() > limits::EVENT_ITEM_BYTES {
+        bytes = to_bytes(&event(report, server_name, Size::Trimmed));
+    }
+    item(&mut envelope, json!({"type": "event", "content_type": "application/json"}), &bytes);
+    let tail = report.stderr_tail.as_ref().filter(|tail| size == Size::Whole && !tail.text.is_empty());
+    if let Some(tail) = tail {
         let headers = json!({"type": "attachment", "filename": "stderr.txt", "content_type": "text/plain", "attachment_type": "event.attachment"});
         item(&mut envelope, headers, tail.text.as_bytes());
     }
     envelope
 }
 
-/// The envelope of a run that ended, complete in one update.
-pub fn session(session: &Session, sent_at_unix_ms: u64) -> Vec<u8> {
-    let mut envelope = head(&session.sid, sent_at_unix_ms);
+/// What was lost here since Sentry was told last.
+pub fn client_report(discards: &[Discard], sent_at_unix_ms: u64) -> Vec<u8> {
+    let mut envelope = head(None, sent_at_unix_ms);
+    let lost = |lost: &Discard| json!({"reason": lost.reason, "category": lost.category, "quantity": lost.quantity});
+    let discarded: Vec<Value> = discards.iter().map(lost).collect();
+    let body = json!({"timestamp": sent_at_unix_ms as f64 / 1000.0, "discarded_events": discarded});
+    item(&mut envelope, json!({"type": "client_report"}), &to_bytes(&body));
+    envelope
+}
+
+/// The envelope of a run that ended, complete in one update; `again` if an earlier attempt may have arrived, for Sentry
+/// counts every session that begins. `None` if Sentry takes no such release: it would refuse the
+/// session whenever it comes.
+pub fn session(session: &Session, again: bool, sent_at_unix_ms: u64) -> Option<Vec<u8>> {
+    let release = names::release(&session.release)?;
+    let mut envelope = head(Some(&session.sid), sent_at_unix_ms);
     let status = match session.status {
         SessionStatus::Exited => "exited",
         SessionStatus::Crashed => "crashed",
         SessionStatus::Abnormal => "abnormal",
     };
-    let body = json!({
+    let mut body = json!({
         "sid": uuid(&session.sid),
-        "init": true,
+        "init": !again,
         "started": precise(session.started_unix_ms),
         "timestamp": precise(session.ended_unix_ms),
         "duration": session.ended_unix_ms.saturating_sub(session.started_unix_ms) as f64 / 1000.0,
         "status": status,
         "errors": session.errors,
-        "attrs": {"release": session.release, "environment": session.environment},
+        "attrs": {"release": release},
     });
+    if let Some(environment) = session.environment.as_deref().and_then(names::environment) {
+        body["attrs"]["environment"] = environment.into();
+    }
     item(&mut envelope, json!({"type": "session"}), &to_bytes(&body));
-    envelope
+    Some(envelope)
 }
 
-fn head(event_id: &str, sent_at_unix_ms: u64) -> Vec<u8> {
+fn head(event_id: Option<&str>, sent_at_unix_ms: u64) -> Vec<u8> {
     let sdk = json!({"name": "obit", "version": env!("CARGO_PKG_VERSION")});
-    let mut head = to_bytes(&json!({"event_id": event_id, "sent_at": precise(sent_at_unix_ms), "sdk": sdk}));
+    let mut head = json!({"event_id": event_id, "sent_at": precise(sent_at_unix_ms), "sdk": sdk});
+    if let (None, Some(head)) = (event_id, head.as_object_mut()) {
+        head.shift_remove("event_id");
+    }
+    let mut head = to_bytes(&head);
     head.push(b'\n');
     head
 }
@@ -71,120 +108,6 @@ fn to_bytes(value: &Value) -> Vec<u8> {
     value.to_string().into_bytes()
 }
 
-/// The event alone.
-pub fn event(report: &Report, server_name: Option<&str>) -> Value {
-    let mut tags = Map::new();
-    let mut tag = |key: &str, value: Option<String>| {
-        if let Some(value) = value.map(|value| tag_value(&value)).filter(|value| !value.is_empty()) {
-            tags.insert(key.to_owned(), value.into());
-        }
-    };
-    tag("exit.signal", report.exit.signal.clone());
-    tag("exit.code", report.exit.code.map(|code| code.to_string()));
-    tag("exit.reason", Some(report.reason.as_str().to_owned()));
-    tag("exit.core_dumped", report.exit.core_dumped.map(|core| core.to_string()));
-    tag("component", Some(report.component.clone()));
-    tag("obit.version", Some(report.obit_version.clone()));
-    let mut mechanism = json!({"type": "obit.exit", "handled": false});
-    if let (Some(name), Some(number)) = (&report.exit.signal, report.exit.signal_number) {
-        mechanism["type"] = "signalhandler".into();
-        mechanism["meta"] = json!({"signal": {"number": number, "name": name}});
-    }
-    let mut event = json!({
-        "event_id": report.event_id,
-        "timestamp": report.at_unix_ms as f64 / 1000.0,
-        "platform": "native",
-        "level": report.level,
-        "logger": "obit",
-        "server_name": cut(server_name.unwrap_or(&report.host.name), SHORT_BYTES),
-        "tags": tags,
-        "fingerprint": report.fingerprint,
-        "exception": {"values": [{
-            "type": report.kind,
-            "value": cut(&format!("{}: {}", report.component, report.summary), LONG_BYTES),
-            "mechanism": mechanism,
-        }]},
-        "breadcrumbs": {"values": breadcrumbs(report)},
-        "contexts": contexts(report),
-        "sdk": {"name": "obit", "version": env!("CARGO_PKG_VERSION")},
-    });
-    if let Some(release) = report.run.release.as_deref().filter(|release| is_release(release)) {
-        event["release"] = release.into();
-    }
-    if let Some(environment) =
-        report.run.environment.as_deref().filter(|name| name.len() <= 64 && !name.contains(['/', '\n', ' ']))
-    {
-        event["environment"] = environment.into();
-    }
-    event
-}
-
-/// What Sentry takes as a release; another one stays visible in the context `process`.
-fn is_release(release: &str) -> bool {
-    !release.is_empty()
-        && release.len() <= SHORT_BYTES
-        && !release.contains(['/', '\\', '\n', '\r', '\t'])
-        && release != "."
-        && release != ".."
-}
-
-fn tag_value(value: &str) -> String {
-    cut(value, SHORT_BYTES).replace(['\n', '\r'], " ").trim().to_owned()
-}
-
-fn breadcrumbs(report: &Report) -> Vec<Value> {
-    let Some(tail) = &report.stderr_tail else { return Vec::new() };
-    let lines: Vec<&str> = tail.text.lines().filter(|line| !line.trim().is_empty()).collect();
-    let last = &lines[lines.len().saturating_sub(BREADCRUMBS)..];
-    let timestamp = report.at_unix_ms as f64 / 1000.0;
-    let crumb = |line: &&str| json!({"category": "stderr", "level": "info", "message": cut(line, 1024), "timestamp": timestamp});
-    last.iter().map(crumb).collect()
-}
-
-fn contexts(report: &Report) -> Value {
-    let process = &report.process;
-    let host = &report.host;
-    let usage = process.usage.as_ref();
-    let mut contexts = json!({
-        "os": {"type": "os", "name": "Linux", "kernel_version": host.kernel, "distribution_name": host.os_name, "distribution_version": host.os_version},
-        "device": {"type": "device", "arch": host.arch, "memory_size": host.memory_bytes, "free_memory": host.memory_available_bytes,
-                   "processor_count": host.cpus, "boot_time": host.boot_unix_ms.map(precise)},
-        "app": {"type": "app", "app_name": report.component, "app_start_time": precise(report.run.started_unix_ms)},
-        "process": {"type": "process", "pid": process.pid, "argv": process.argv, "exe": process.exe, "build_id": process.build_id,
-                    "cwd": process.cwd, "uid": process.uid, "gid": process.gid, "uptime_ms": report.run.uptime_ms,
-                    "user_us": usage.map(|usage| usage.user_us), "system_us": usage.map(|usage| usage.system_us),
-                    "max_rss_kib": usage.map(|usage| usage.max_rss_kib), "release": report.run.release,
-                    "spawn_error": process.spawn_error, "suppressed": report.suppressed, "env": process.env},
-        "evidence": {"type": "evidence", "complete": report.complete, "core_pattern": host.core_pattern,
-                     "gaps": report.gaps.iter().map(|gap| format!("{}: {}", gap.what, gap.why)).collect::<Vec<_>>()},
-    });
-    if let Some(oom) = &report.oom {
-        contexts["oom"] = json!({"type": "oom", "source": oom.source, "kills": oom.kills_after.saturating_sub(oom.kills_before),
-                                 "limit_bytes": oom.limit_bytes, "peak_bytes": oom.peak_bytes});
-    }
-    if let Some(stop) = &report.stop {
-        contexts["stop"] = json!({"type": "stop", "signal": stop.signal, "sender_pid": stop.sender_pid, "sender_uid": stop.sender_uid,
-                                  "before_death_ms": stop.before_death_ms});
-    }
-    if let Some(id) = &host.container_id {
-        contexts["container"] = json!({"type": "container", "id": id, "cgroup": process.cgroup});
-    }
-    if !report.kubernetes.is_empty() {
-        contexts["k8s"] = json!(report.kubernetes);
-        contexts["k8s"]["type"] = "k8s".into();
-    }
-    strip_nulls(&mut contexts);
-    contexts
-}
-
-/// What is not known is absent, not null.
-fn strip_nulls(value: &mut Value) {
-    if let Value::Object(object) = value {
-        object.retain(|_, value| !value.is_null());
-        object.values_mut().for_each(strip_nulls);
-    }
-}
-
 fn uuid(hex: &str) -> String {
     if hex.len() == 32 && hex.is_ascii() {
         return format!("{}-{}-{}-{}-{}", &hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..]);
@@ -192,25 +115,15 @@ fn uuid(hex: &str) -> String {
     hex.to_owned()
 }
 
-/// At most `bytes` bytes, cut between characters.
-fn cut(text: &str, bytes: usize) -> &str {
-    let mut end = text.len().min(bytes);
-    while !text.is_char_boundary(end) {
-        end -= 1;
-    }
-    &text[..end]
-}
-
 /// RFC 3339 with milliseconds.
-fn precise(unix_ms: u64) -> String {
+pub(super) fn precise(unix_ms: u64) -> String {
     text::utc(unix_ms).replace('Z', &format!(".{:03}Z", unix_ms % 1000))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::case::Reason;
-    use crate::report::{Exit, Level, StderrTail};
+    use crate::report::StderrTail;
 
     fn report() -> Report {
         serde_json::from_value(json!({
@@ -223,40 +136,10 @@ mod tests {
     }
 
     #[test]
-    fn the_event_has_the_tags_that_scripts_rely_on() {
-        let event = event(&report(), Some("pseudonym"));
-        assert_eq!(
-            event["tags"],
-            json!({"exit.signal": "SIGSEGV", "exit.code": "139", "exit.reason": "signal",
-            "exit.core_dumped": "true", "component": "app", "obit.version": "0.1.0"})
-        );
-        assert_eq!(event["timestamp"], json!(1_700_000_000.25));
-        assert_eq!((event["release"].as_str(), event["server_name"].as_str()), (Some("app@1.0"), Some("pseudonym")));
-        assert_eq!(event["exception"]["values"][0]["mechanism"]["meta"]["signal"]["number"], 11);
-        assert_eq!(event["breadcrumbs"]["values"].as_array().unwrap().len(), 2);
-    }
-
-    #[test]
-    fn what_sentry_would_refuse_is_not_sent() {
-        let mut report = report();
-        report.run.release = Some("a/b".to_owned());
-        report.component = format!("line\nbreak{}", "x".repeat(300));
-        report.exit = Exit::default();
-        report.reason = Reason::Unclean;
-        report.level = Level::Error;
-        let event = event(&report, None);
-        assert!(event.get("release").is_none());
-        assert_eq!(event["contexts"]["process"]["release"], "a/b");
-        assert_eq!(event["tags"]["component"].as_str().unwrap().len(), 200);
-        assert!(event["tags"].get("exit.code").is_none());
-        assert!(!event.to_string().contains("null"));
-    }
-
-    #[test]
     fn the_envelope_is_lines_with_true_lengths() {
         let mut report = report();
         report.stderr_tail = Some(StderrTail { text: "é\n".to_owned(), ..StderrTail::default() });
-        let bytes = crash(&report, None, 1_700_000_001_000);
+        let bytes = crash(&report, None, Size::Whole, 1_700_000_001_000);
         let text = String::from_utf8(bytes).unwrap();
         let mut rest = text.split_once('\n').unwrap().1;
         assert!(text.starts_with("{\"event_id\":\"abab") && text.contains("\"sent_at\":\"2023-11-14T22:13:21.000Z\""));

@@ -4,7 +4,12 @@
 
 pub mod dsn;
 pub mod envelope;
+pub mod event;
 pub mod go_url;
+pub mod ledger;
 pub mod proxy;
+pub mod rate;
 pub mod retry;
+pub mod standing;
 pub mod transport;
+pub mod turn;

@@ -2,28 +2,52 @@
 //!
 //! It departs from the letter of Sentry's SDK rules on purpose: an entry is kept on 429 and 5xx, so that a crash in a
 //! minute of outage is not lost, and made harmless by one request at a time, backoff and a bound on attempts.
+//!
+//! | answer | the entry | everything else |
+//! |---|---|---|
+//! | 2xx | sent | goes on |
+//! | none | waits | waits, longer each time |
+//! | 429 | waits as long as is said, else a minute | of its category, too |
+//! | 408, 421, 425, 5xx | waits; after a day and 12 attempts it is given up | waits, longer each time, and as long as is said |
+//! | 407, 3xx | waits | waits, longer each time: the way is wrong |
+//! | 401, 403, 404 | waits | waits an hour: the key is wrong |
+//! | 413 | goes without its attachment, then trimmed, then is given up | goes on |
+//! | other 4xx | given up | goes on |
 
 #![forbid(unsafe_code)]
 
+use super::rate::Limits;
+use super::standing::Failure;
 use crate::limits;
 use std::time::Duration;
 
 /// How an attempt ended.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Answer {
-    /// The server's status, and how long it asks us to stay away.
-    Status { code: u16, stay_away: Option<Duration> },
-    /// No answer: network, TLS, proxy or time-out; the sentence says which.
-    Nothing(String),
+    Status {
+        code: u16,
+        /// X-Sentry-Rate-Limits.
+        limits: Limits,
+        retry_after: Option<Duration>,
+        /// What the server says for itself, to people.
+        detail: Option<String>,
+    },
+    /// It never reached the server: no name, no connection, no TLS; the sentence says which.
+    Unsent(String),
+    /// It may have reached the server, which did not answer in time or at all.
+    Unanswered(String),
 }
 
-/// What becomes of the entry, and of the courier's visit.
+/// What becomes of the entry.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Fate {
     Sent,
-    /// It waits; nobody is asked again before `pause` is over.
-    Keep {
-        pause: Duration,
+    /// It waits, and so does everything for this destination.
+    Keep(Failure),
+    /// It waits, and so does what is of these categories.
+    Limited(Limits),
+    /// Less of it may be taken.
+    TooLarge {
         why: String,
     },
     /// It is never taken; told to the operator.
@@ -32,78 +56,126 @@ pub enum Fate {
     },
 }
 
-/// Decides, after `attempts` attempts including this one.
-pub fn fate(answer: Answer, attempts: u32) -> Fate {
-    let keep = |pause: Duration, why: String| Fate::Keep { pause: pause.min(limits::RETRY_AFTER_MAX), why };
-    match answer {
-        Answer::Nothing(why) => keep(backoff(attempts), why),
-        Answer::Status { code: 200..=299, .. } => Fate::Sent,
-        Answer::Status { code: 429, stay_away } => {
-            keep(stay_away.unwrap_or(limits::RATE_LIMIT_DEFAULT), "the server limits our rate (429)".to_owned())
+/// What counts of an entry.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Tried {
+    pub category: &'static str,
+    /// Attempts before this one that counted.
+    pub attempts: u32,
+    pub age: Duration,
+}
+
+/// Decides about an entry after an attempt.
+pub fn fate(answer: Answer, tried: Tried) -> Fate {
+    let keep = |why, reached, counts, at_least| Fate::Keep(Failure { why, reached, counts, at_least });
+    let (code, limits, retry_after, detail) = match answer {
+        Answer::Unsent(why) => return keep(why, false, false, Duration::ZERO),
+        Answer::Unanswered(why) => return keep(why, false, true, Duration::ZERO),
+        Answer::Status { code, limits, retry_after, detail } => (code, limits, retry_after, detail),
+    };
+    let said = detail.map(|detail| format!(", saying {detail:?}")).unwrap_or_default();
+    let given_up = tried.attempts + 1 >= limits::ATTEMPTS_MAX && tried.age >= limits::GIVE_UP_AGE;
+    match code {
+        200..=299 => Fate::Sent,
+        429 => Fate::Limited(limit(limits, retry_after, tried.category)),
+        413 => Fate::TooLarge { why: format!("the server takes nothing of this size (413{said})") },
+        401 | 403 | 404 => {
+            let why = format!("the server does not know the DSN's key or project ({code}{said})");
+            keep(why, true, false, limits::WRONG_KEY_PAUSE)
         }
-        Answer::Status { code: 407, .. } => {
-            keep(backoff(attempts), "the proxy wants other credentials (407)".to_owned())
+        407 => keep("the proxy wants other credentials (407)".to_owned(), false, false, Duration::ZERO),
+        300..=399 => {
+            keep(format!("the server sends us elsewhere ({code}); check the DSN"), false, false, Duration::ZERO)
         }
-        Answer::Status { code: code @ (401 | 403 | 404), .. } => {
-            keep(limits::WRONG_KEY_PAUSE, format!("the server does not know the DSN's key or project ({code})"))
+        408 | 421 | 425 | 500..=599 if !given_up => {
+            keep(format!("the server answered {code}{said}"), true, true, retry_after.unwrap_or_default())
         }
-        Answer::Status { code: code @ (408 | 500..=599), stay_away } if attempts < limits::ATTEMPTS_MAX => {
-            keep(stay_away.unwrap_or_else(|| backoff(attempts)), format!("the server answered {code}"))
-        }
-        Answer::Status { code, .. } => Fate::Reject { why: format!("the server answered {code}") },
+        _ => Fate::Reject { why: format!("the server answered {code}{said}") },
     }
 }
 
-/// 1 s, 2 s, 4 s … 15 min.
-fn backoff(attempts: u32) -> Duration {
-    limits::RETRY_FIRST.saturating_mul(1 << attempts.saturating_sub(1).min(20)).min(limits::RETRY_MAX)
+/// The pauses of a 429: what the server says of our category, else for all, else a minute.
+fn limit(mut limits: Limits, retry_after: Option<Duration>, category: &str) -> Limits {
+    if !limits.keys().any(|limited| limited == category || limited.is_empty()) {
+        let whom = if limits.is_empty() { "" } else { category };
+        limits.insert(whom.to_owned(), retry_after.unwrap_or(limits::RATE_LIMIT_DEFAULT));
+    }
+    // An answer that says "now" would be asked for ever.
+    limits.values_mut().for_each(|pause| *pause = (*pause).max(limits::RETRY_FIRST));
+    limits
 }
 
-/// The longest wait that concerns us in X-Sentry-Rate-Limits (`seconds:categories:scope…, …`), else Retry-After.
-pub fn stay_away(rate_limits: Option<&str>, retry_after: Option<&str>, category: &str) -> Option<Duration> {
-    let concerns = |categories: &str| categories.is_empty() || categories.split(';').any(|name| name == category);
-    let limit = |group: &str| {
-        let mut parts = group.trim().split(':');
-        let seconds: u64 = parts.next()?.trim().parse().ok()?;
-        concerns(parts.next().unwrap_or_default().trim()).then_some(Duration::from_secs(seconds))
-    };
-    let longest = rate_limits.and_then(|header| header.split(',').filter_map(limit).max());
-    longest.or_else(|| retry_after?.trim().parse().ok().map(Duration::from_secs))
+/// 1 s, 2 s, 4 s … 15 min after so many attempts.
+pub fn backoff(attempts: u32) -> Duration {
+    limits::RETRY_FIRST.saturating_mul(1 << attempts.saturating_sub(1).min(20)).min(limits::RETRY_MAX)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    const FIRST: Tried = Tried { category: "error", attempts: 0, age: Duration::ZERO };
+
     fn status(code: u16) -> Answer {
-        Answer::Status { code, stay_away: None }
+        Answer::Status { code, limits: Limits::new(), retry_after: None, detail: None }
+    }
+
+    fn limited(rows: &[(&str, u64)], retry_after: Option<u64>) -> Vec<(String, u64)> {
+        let limits = rows.iter().map(|(name, n)| ((*name).to_owned(), Duration::from_secs(*n))).collect();
+        let retry_after = retry_after.map(Duration::from_secs);
+        match fate(Answer::Status { code: 429, limits, retry_after, detail: None }, FIRST) {
+            Fate::Limited(limits) => limits.into_iter().map(|(name, pause)| (name, pause.as_secs())).collect(),
+            other => panic!("{other:?}"),
+        }
     }
 
     #[test]
     fn only_what_can_never_be_taken_is_rejected() {
-        assert_eq!(fate(status(200), 1), Fate::Sent);
-        for code in [400, 413, 422] {
-            assert_eq!(fate(status(code), 1), Fate::Reject { why: format!("the server answered {code}") });
+        assert_eq!(fate(status(200), FIRST), Fate::Sent);
+        for code in [400, 405, 422] {
+            assert_eq!(fate(status(code), FIRST), Fate::Reject { why: format!("the server answered {code}") });
         }
-        for code in [401, 403, 404, 407, 408, 429, 500, 503] {
-            assert!(matches!(fate(status(code), 1), Fate::Keep { .. }), "{code}");
+        for code in [301, 302, 308, 401, 403, 404, 407, 408, 421, 425, 500, 502, 503, 511] {
+            assert!(matches!(fate(status(code), FIRST), Fate::Keep(_)), "{code}");
         }
-        assert!(matches!(fate(status(503), limits::ATTEMPTS_MAX), Fate::Reject { .. }));
-        assert!(matches!(fate(Answer::Nothing(String::new()), 99), Fate::Keep { pause: limits::RETRY_MAX, .. }));
+        assert!(matches!(fate(status(413), FIRST), Fate::TooLarge { .. }));
+        assert!(matches!(fate(status(429), FIRST), Fate::Limited(_)));
     }
 
     #[test]
-    fn a_hostile_server_cannot_silence_us_for_more_than_a_day() {
-        let answer = Answer::Status { code: 429, stay_away: Some(Duration::from_secs(u64::MAX / 2)) };
-        assert!(matches!(fate(answer, 1), Fate::Keep { pause: limits::RETRY_AFTER_MAX, .. }));
+    fn an_outage_of_hours_gives_nothing_up_and_one_of_days_does() {
+        let day = limits::GIVE_UP_AGE;
+        let tired = |attempts, age| fate(status(503), Tried { category: "error", attempts, age });
+        assert!(matches!(tired(limits::ATTEMPTS_MAX, day / 2), Fate::Keep(_)));
+        assert!(matches!(tired(2, day * 2), Fate::Keep(_)), "a report of an old crash has its attempts, too");
+        assert!(matches!(tired(limits::ATTEMPTS_MAX, day), Fate::Reject { .. }));
+        let nothing = Answer::Unanswered(String::new());
+        let kept = fate(nothing, Tried { category: "error", attempts: u32::MAX - 1, age: Duration::MAX });
+        assert!(matches!(kept, Fate::Keep(_)), "{kept:?}");
     }
 
     #[test]
-    fn a_limit_counts_for_its_categories() {
-        let seconds = |n| Some(Duration::from_secs(n));
-        assert_eq!(stay_away(Some("60:error;default:key, 2700:session:org"), None, "error"), seconds(60));
-        assert_eq!(stay_away(Some("60::key, 86400:transaction;span:organization"), None, "error"), seconds(60));
-        assert_eq!(stay_away(Some("86400:transaction:x"), None, "error"), None);
-        assert_eq!(stay_away(Some("noise"), Some("7"), "error"), seconds(7));
+    fn a_429_limits_what_it_names_and_what_it_was_the_answer_to() {
+        let own = |rows: &[(&str, u64)]| rows.iter().map(|(n, s)| ((*n).to_owned(), *s)).collect::<Vec<_>>();
+        assert_eq!(limited(&[], None), own(&[("", 60)]));
+        assert_eq!(limited(&[], Some(7)), own(&[("", 7)]));
+        assert_eq!(limited(&[("error", 9)], Some(7)), own(&[("error", 9)]));
+        assert_eq!(limited(&[("", 9)], Some(7)), own(&[("", 9)]));
+        assert_eq!(limited(&[("error", 0)], None), own(&[("error", 1)]));
+        assert_eq!(limited(&[("session", 9)], None), own(&[("error", 60), ("session", 9)]));
+    }
+
+    #[test]
+    fn the_reason_tells_what_the_server_says() {
+        let detail = Some("invalid json".to_owned());
+        let answer = Answer::Status { code: 400, limits: Limits::new(), retry_after: None, detail };
+        let why = "the server answered 400, saying \"invalid json\"".to_owned();
+        assert_eq!(fate(answer, FIRST), Fate::Reject { why });
+    }
+
+    #[test]
+    fn attempts_are_further_apart_each_time_up_to_a_quarter_of_an_hour() {
+        let seconds: Vec<_> = [0, 1, 2, 3, 10, 11, u32::MAX].map(|n| backoff(n).as_secs()).into();
+        assert_eq!(seconds, [1, 1, 2, 4, 512, 900, 900]);
     }
 }

@@ -4,16 +4,21 @@
 
 use super::dsn::Dsn;
 use super::proxy::{self, Environment, Route};
-use super::retry::{self, Answer};
+use super::rate;
+use super::retry::Answer;
 use crate::consent::Granted;
 use crate::limits;
+use crate::sys::clock;
 use std::io::Write as _;
 use std::sync::Arc;
+
+/// Of what a server says for itself, as far as a log line goes.
+const DETAIL_CHARS: usize = 200;
 
 /// A client for one destination.
 pub struct Transport {
     client: reqwest::Client,
-    dsn: Dsn,
+    pub dsn: Dsn,
     /// How it goes there, for the log.
     pub route: Route,
 }
@@ -39,7 +44,7 @@ impl Transport {
     }
 
     /// Sends one envelope. Nobody gets here without permission.
-    pub async fn send(&self, _permission: &Granted, envelope: &[u8], category: &str) -> Answer {
+    pub async fn send(&self, _permission: &Granted, envelope: &[u8]) -> Answer {
         let request = self
             .client
             .post(self.dsn.envelope_url())
@@ -47,15 +52,41 @@ impl Transport {
             .header("Content-Type", "application/x-sentry-envelope")
             .header("Content-Encoding", "gzip")
             .body(gzip(envelope));
-        match request.send().await {
-            Ok(response) => {
-                let header = |name: &str| response.headers().get(name).and_then(|value| value.to_str().ok());
-                let stay_away = retry::stay_away(header("X-Sentry-Rate-Limits"), header("Retry-After"), category);
-                Answer::Status { code: response.status().as_u16(), stay_away }
-            }
-            Err(error) => Answer::Nothing(chain(&error.without_url())),
-        }
+        let mut response = match request.send().await {
+            Ok(response) => response,
+            Err(error) if error.is_connect() => return Answer::Unsent(chain(&error.without_url())),
+            Err(error) => return Answer::Unanswered(chain(&error.without_url())),
+        };
+        let header = |name: &str| response.headers().get(name).and_then(|value| value.to_str().ok());
+        let limits = header("X-Sentry-Rate-Limits").map(rate::limits).unwrap_or_default();
+        let retry_after = header("Retry-After").and_then(|header| rate::retry_after(header, clock::unix_ms()));
+        let code = response.status().as_u16();
+        let detail = if (400..500).contains(&code) { detail(&mut response).await } else { None };
+        Answer::Status { code, limits, retry_after, detail }
     }
+}
+
+/// What an answer says for itself: Sentry's `{"detail": …, "causes": [ … ]}`, in one line. Nobody waits long for it.
+async fn detail(response: &mut reqwest::Response) -> Option<String> {
+    #[derive(serde::Deserialize)]
+    struct Said {
+        detail: String,
+        #[serde(default)]
+        causes: Vec<String>,
+    }
+    let mut body = Vec::new();
+    let read = async {
+        while let Ok(Some(chunk)) = response.chunk().await {
+            body.extend_from_slice(&chunk[..chunk.len().min(limits::ANSWER_BYTES - body.len())]);
+            if body.len() == limits::ANSWER_BYTES {
+                break;
+            }
+        }
+    };
+    let _ = tokio::time::timeout(limits::DETAIL_TIMEOUT, read).await;
+    let Said { detail, causes } = serde_json::from_slice(&body).ok()?;
+    let said = std::iter::once(detail).chain(causes).collect::<Vec<_>>().join(": ");
+    Some(said.chars().filter(|c| !c.is_control()).take(DETAIL_CHARS).collect())
 }
 
 fn gzip(bytes: &[u8]) -> Vec<u8> {
@@ -68,8 +99,15 @@ fn gzip(bytes: &[u8]) -> Vec<u8> {
 /// The system's roots (SSL_CERT_FILE and SSL_CERT_DIR first); Mozilla's where an image has none.
 fn tls() -> Result<rustls::ClientConfig, String> {
     let mut roots = rustls::RootCertStore::empty();
-    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+    let found = rustls_native_certs::load_native_certs();
+    roots.add_parsable_certificates(found.certs);
     if roots.is_empty() {
+        // Whoever names roots trusts no others.
+        if let Some(name) = ["SSL_CERT_FILE", "SSL_CERT_DIR"].into_iter().find(|name| std::env::var_os(name).is_some())
+        {
+            let why = found.errors.first().map(|error| format!(" ({error})")).unwrap_or_default();
+            return Err(format!("{name} names no certificate that can be read{why}, so no server can be trusted"));
+        }
         roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
     }
     let provider = Arc::new(rustls::crypto::ring::default_provider());

@@ -29,8 +29,8 @@ pub struct Roles {
     pub recover: fn(&Settings, &Path) -> u8,
     /// Writes down how a run ended, for release health.
     pub session: fn(&Run, Option<Death>, u64, &Settings, &Path) -> u8,
-    /// Delivers; 0: nothing is left to do, n: call again in n minutes.
-    pub courier: fn(&Settings, Option<&Path>, Vec<OwnedFd>) -> u8,
+    /// Delivers; told when this init started. 0: nothing is left to do, n: call again in n minutes.
+    pub courier: fn(&Settings, Option<&Path>, Vec<OwnedFd>, u64) -> u8,
 }
 
 /// What an examiner's exit status says.
@@ -99,6 +99,7 @@ pub struct Workers {
     state_dir: Option<PathBuf>,
     /// Where our caller was: relative paths of the settings and of the program mean what lies there.
     directory: Option<PathBuf>,
+    started_unix_ms: u64,
     /// Consent and a destination exist: without them no courier is ever started.
     may_send: bool,
     /// On disk and in order: an examiner, or one of its kind.
@@ -120,6 +121,7 @@ impl Workers {
             roles,
             state_dir,
             directory,
+            started_unix_ms: clock::unix_ms(),
             may_send,
             current: None,
             waiting: VecDeque::new(),
@@ -207,8 +209,9 @@ impl Workers {
             let (role, dir) = (self.roles.courier, self.state_dir.clone());
             let reports = std::mem::take(&mut self.memory_reports);
             let keep: Vec<_> = reports.iter().map(|fd| fd.as_raw_fd()).collect();
-            let settings = settings.clone();
-            self.courier = self.fork(c"obit-courier", &keep, move || role(&settings, dir.as_deref(), reports)).ok();
+            let (settings, started) = (settings.clone(), self.started_unix_ms);
+            let work = move || role(&settings, dir.as_deref(), reports, started);
+            self.courier = self.fork(c"obit-courier", &keep, work).ok();
         }
     }
 

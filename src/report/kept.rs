@@ -12,11 +12,17 @@ pub struct Kept {
     pub entry: Entry,
     /// `None` when the file cannot be read as a report.
     pub report: Option<Report>,
+    /// Why it was refused, if it was.
+    pub refused: Option<String>,
 }
 
 /// All of them, newest first.
 pub fn all(spool: &Spool) -> impl Iterator<Item = Kept> {
-    entries(spool).map(|entry| Kept { report: spool.read(&entry).ok().and_then(|json| parse(&json)), entry })
+    entries(spool).map(|entry| Kept {
+        report: spool.read(&entry).ok().and_then(|json| parse(&json)),
+        refused: spool.why_refused(&entry),
+        entry,
+    })
 }
 
 fn entries(spool: &Spool) -> impl Iterator<Item = Entry> {
@@ -61,6 +67,7 @@ impl Kept {
             "reason": report.map(|report| report.reason.as_str()),
             "kind": report.map(|report| report.kind.as_str()),
             "summary": report.map(|report| report.summary.as_str()),
+            "refused": self.refused,
         })
     }
 
@@ -70,12 +77,16 @@ impl Kept {
 }
 
 /// Where the report is on its way, for a sentence.
-pub fn whereabouts(entry: &Entry) -> &'static str {
-    match entry.state {
+pub fn whereabouts(spool: &Spool, entry: &Entry) -> String {
+    let place = match entry.state {
         State::Pending if entry.attempts > 0 => "waits after a failed delivery",
         State::Open | State::Pending => "waits to be delivered",
         State::Sent => "delivered",
-        State::Rejected => "refused by the server",
+        State::Rejected => match spool.why_refused(entry) {
+            Some(why) => return format!("refused: {why}"),
+            None => "refused by the server",
+        },
         State::Corrupt => "corrupt",
-    }
+    };
+    place.to_owned()
 }

@@ -20,8 +20,10 @@ mod error;
 mod format;
 pub mod marker;
 pub mod memory;
+mod note;
 pub mod place;
 pub mod quota;
+mod refusals;
 mod stale;
 
 pub use discards::Discard;
@@ -201,6 +203,11 @@ impl Spool {
         let again = state == State::Pending && entry.state.is_settled();
         let attempts = if again { 0 } else { entry.attempts };
         self.rename(entry, Entry { state, attempts, ..entry.clone() })
+    }
+
+    /// Back among those that wait, as if it had never been tried.
+    pub fn resend(&self, entry: &Entry) -> Result<Entry, SpoolError> {
+        self.rename(entry, Entry { state: State::Pending, attempts: 0, ..entry.clone() })
     }
 
     /// Counts an attempt to deliver it; the file's time is the time of that attempt.
