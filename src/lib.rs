@@ -29,8 +29,9 @@
 //! | 2 | [`config`], [`consent`] |
 //! | 3 | `evidence`: what can be learnt of a death |
 //! | 4 | [`report`]: the report as it is kept; `spool`: where it is kept |
-//! | 5 | `deliver`: envelope, transport, retry, proxy; `telemetry`: the daily report, the version question |
-//! | 6 | the roles, none of which names another; `role` alone knows them all |
+//! | 5 | `deliver`: envelope, transport, retry, proxy |
+//! | 6 | `telemetry`: the daily report, the version question |
+//! | 7 | the roles, none of which names another; `role` alone knows them all |
 
 pub mod case;
 pub mod cli;

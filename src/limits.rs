@@ -90,3 +90,10 @@ pub const CONSENT_LOOK: Duration = Duration::from_millis(100);
 pub const COURIER_NAP: Duration = Duration::from_secs(10);
 /// Sentry takes an event item of at most 1 MiB.
 pub const EVENT_ITEM_BYTES: usize = 1024 * 1024;
+
+/// An inventory is asked for no longer than this, all its questions together; what is known then is sent.
+pub const INVENTORY_DEADLINE: Duration = Duration::from_secs(20);
+/// One question of it.
+pub const INVENTORY_REQUEST: Duration = Duration::from_secs(5);
+/// One answer: a list of ten thousand volumes is about 9 MB.
+pub const INVENTORY_BYTES: usize = 16 * 1024 * 1024;

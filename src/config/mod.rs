@@ -69,6 +69,18 @@ pub struct Settings {
     /// A pseudonym is sent in place of the host name.
     pub hide_server_name: bool,
 
+    /// Name, version and CI reference of the product that is reported on; `None`: the program's name, the release's version.
+    pub product: Option<String>,
+    pub product_version: Option<String>,
+    pub build_ref: Option<String>,
+    /// Where its counts come from; see [`inventory`](crate::telemetry::inventory).
+    pub inventory: Option<String>,
+    pub inventory_map: String,
+    pub inventory_user: Option<String>,
+    pub inventory_password: Option<String>,
+    /// Slug of a Sentry cron monitor that is checked in with the daily report.
+    pub monitor: Option<String>,
+
     /// `LOG_FORMAT=json`.
     pub log_json: bool,
     pub verbose: bool,
@@ -104,6 +116,14 @@ impl Default for Settings {
             node_id: None,
             cluster_secret: None,
             hide_server_name: false,
+            product: None,
+            product_version: None,
+            build_ref: None,
+            inventory: None,
+            inventory_map: String::new(),
+            inventory_user: None,
+            inventory_password: None,
+            monitor: None,
             log_json: false,
             verbose: false,
         }
@@ -312,6 +332,7 @@ mod tests {
                 Some("SIZE|off") => "4096",
                 Some("CODES") => "2,3",
                 Some("text|json") => "json",
+                Some("FACT=/POINTER") => "nodes=/a",
                 Some("hold|purge") => "purge",
                 Some("DSN") => "https://…@host/1",
                 Some(_) => "/x/y",

@@ -113,6 +113,15 @@ pub fn show_map_exit(settings: &Settings) -> String {
     changed.map(|n| format!("{n}:{}", settings.map_exit[usize::from(n)])).collect::<Vec<_>>().join(",")
 }
 
+/// Each adds to those before.
+pub fn inventory_map(settings: &mut Settings, value: &str) -> Result<(), String> {
+    if !settings.inventory_map.is_empty() {
+        settings.inventory_map.push(',');
+    }
+    settings.inventory_map.push_str(value.trim());
+    Ok(())
+}
+
 pub fn expected_exit(settings: &mut Settings, value: &str) -> Result<(), String> {
     let code = |code: &str| code.trim().parse::<u8>().map_err(|_| format!("{code:?} is no exit code of 0 to 255"));
     settings.expected_exit =

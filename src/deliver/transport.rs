@@ -26,20 +26,7 @@ pub struct Transport {
 impl Transport {
     /// Fails when the proxy variables or the system's roots make no way there.
     pub fn new(dsn: Dsn) -> Result<Transport, String> {
-        let environment = Environment::from(|name| std::env::var_os(name));
-        let route = proxy::decide(&environment, dsn.envelope_url().as_str())?;
-        let mut builder = reqwest::Client::builder()
-            .no_proxy()
-            .tls_backend_preconfigured(tls()?)
-            .redirect(reqwest::redirect::Policy::none())
-            .connect_timeout(limits::CONNECT_TIMEOUT)
-            .timeout(limits::REQUEST_TIMEOUT)
-            .user_agent(concat!("obit/", env!("CARGO_PKG_VERSION")));
-        if let Route::Proxy(url) = &route {
-            let proxy = reqwest::Proxy::all(url.as_str()).map_err(|_| format!("{route} cannot be used"))?;
-            builder = builder.proxy(proxy);
-        }
-        let client = builder.build().map_err(|error| chain(&error))?;
+        let (client, route) = client(dsn.envelope_url().as_str())?;
         Ok(Transport { client, dsn, route })
     }
 
@@ -64,6 +51,25 @@ impl Transport {
         let detail = if (400..500).contains(&code) { detail(&mut response).await } else { None };
         Answer::Status { code, limits, retry_after, detail }
     }
+}
+
+/// A client for one URL's host, and the way that the proxy variables give it. No redirects: whoever answers is who was asked.
+pub fn client(url: &str) -> Result<(reqwest::Client, Route), String> {
+    let environment = Environment::from(|name| std::env::var_os(name));
+    let route = proxy::decide(&environment, url)?;
+    let mut builder = reqwest::Client::builder()
+        .no_proxy()
+        .tls_backend_preconfigured(tls()?)
+        .redirect(reqwest::redirect::Policy::none())
+        .connect_timeout(limits::CONNECT_TIMEOUT)
+        .timeout(limits::REQUEST_TIMEOUT)
+        .user_agent(concat!("obit/", env!("CARGO_PKG_VERSION")));
+    if let Route::Proxy(url) = &route {
+        let proxy = reqwest::Proxy::all(url.as_str()).map_err(|_| format!("{route} cannot be used"))?;
+        builder = builder.proxy(proxy);
+    }
+    let client = builder.build().map_err(|error| chain(&error))?;
+    Ok((client, route))
 }
 
 /// What an answer says for itself: Sentry's `{"detail": …, "causes": [ … ]}`, in one line. Nobody waits long for it.

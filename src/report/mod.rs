@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 pub mod build;
+pub mod daily;
 pub mod group;
 pub mod kept;
 pub mod names;
