@@ -40,6 +40,11 @@ pub fn trial(name: &str, needs: &'static [Need], body: fn(&Bed)) -> Trial {
     make(name.to_owned(), Room::Guest, needs, body)
 }
 
+/// One trial of many that differ in what they are given.
+pub fn trial_with(name: &str, needs: &'static [Need], body: impl Fn(&Bed) + Send + 'static) -> Trial {
+    make(name.to_owned(), Room::Guest, needs, body)
+}
+
 /// One trial as PID 1.
 pub fn first(name: &str, needs: &'static [Need], body: fn(&Bed)) -> Trial {
     make(format!("as PID 1, {name}"), Room::First, needs, body)
@@ -50,7 +55,7 @@ pub fn both(name: &str, needs: &'static [Need], body: fn(&Bed)) -> [Trial; 2] {
     [first(name, needs, body), make(format!("as a guest, {name}"), Room::Guest, needs, body)]
 }
 
-fn make(name: String, room: Room, needs: &'static [Need], body: fn(&Bed)) -> Trial {
+fn make(name: String, room: Room, needs: &'static [Need], body: impl Fn(&Bed) + Send + 'static) -> Trial {
     Trial::ignorable_test(name, move || {
         if let Some(why) = [Need::Room].iter().chain(needs).find_map(|need| need.missing()) {
             return missing(why);

@@ -1,68 +1,239 @@
 //! Delivery: the exit code is right and on time whatever the server does, nothing is lost, each report arrives once.
 
-use crate::bed::{Bed, Setup, trial};
+use crate::bed::{Bed, Setup, trial, trial_with};
 use crate::server::{Mood, Server};
 use libtest_mimic::Trial;
 use std::time::Duration;
 
 pub fn trials() -> Vec<Trial> {
-    vec![
-        trial("a report arrives before the end", &[], arrives),
-        trial("with a server that answers 503 nothing is lost", &[], |bed| kept(bed, Mood::Status(503))),
-        trial("with a server that answers 429 nothing is lost", &[], |bed| kept(bed, Mood::Status(429))),
-        trial("with a server that does not know the key nothing is lost", &[], |bed| kept(bed, Mood::Status(403))),
-        trial("with a server that resets in the middle nothing is lost", &[], |bed| kept(bed, Mood::Reset)),
-        trial("with a server that takes and resets there is one event", &[], |bed| kept(bed, Mood::TakeAndReset)),
-        trial("with a server that hangs the end is on time and nothing is lost", &[], |bed| kept(bed, Mood::Hang)),
-        trial("what the server refuses is kept as refused", &[], refused),
+    let moods = [
+        ("answers 503", Mood::Status(503)),
+        ("answers 429", Mood::Status(429)),
+        ("limits the rate", Mood::Says(429, "X-Sentry-Rate-Limits: 3600:error:organization")),
+        ("says retry later", Mood::Says(503, "Retry-After: 3600")),
+        ("does not know the key", Mood::Status(403)),
+        ("sends us elsewhere", Mood::Says(302, "Location: http://127.0.0.1:1/")),
+        ("resets in the middle", Mood::Reset),
+        ("takes and resets", Mood::TakeAndReset),
+        ("never reads", Mood::Hang),
+        ("hangs in the head of its answer", Mood::HangInHead),
+        ("drips", Mood::Drip),
+    ];
+    let kept = moods.into_iter().map(|(name, mood)| {
+        let name = format!("with a server that {name} the end is on time, nothing is lost, and there is one event");
+        trial_with(&name, &[], move |bed| kept(bed, mood))
+    });
+    kept.chain([
+        trial("a report arrives before the end, and the end does not wait longer", &[], arrives),
+        trial("an answer whose body never comes is an answer", &[], hangs_in_body),
+        trial("what the server refuses is kept as refused with the reason", &[], refused),
+        trial("what is resent starts anew", &[], resent),
+        trial("what is too large goes without its attachment", &[], without_attachment),
+        trial("what is too large in any size is refused", &[], too_large),
         trial("the next start takes up what is pending", &[], next_start),
+        trial("a limit that was said is heeded by the next start", &[], limit_is_kept),
+        trial("an hour after a wrong key the next start does not ask", &[], wrong_key_is_kept),
+        trial("a limit for sessions holds no crash", &[], other_category),
+        trial("a report that the server chokes on does not hold up the others", &[], choking),
+        trial("what was lost here is told once something arrives", &[], losses),
+        trial("a release that Sentry refuses makes no session and stays in the event's context", &[], bad_release),
+        trial("a good end is one session", &[], session),
         trial("a run that was killed is told by the next start", &[], unclean),
         trial("switched off is not one connection", &[], off),
         trial("a bad DSN is one clear line and the right exit code", &[], bad_dsn),
-    ]
+        trial("no wait for a report is no wait", &[], no_wait),
+    ])
+    .collect()
 }
 
-fn crash(bed: &Bed, dsn: &str) -> Setup {
-    bed.run(&["--report-wait", "1s"], ["sh", "-c", "echo last words >&2; exit 9"]).env("OBIT_DSN", dsn)
+/// A crash whose report may be waited for this long.
+fn crash(bed: &Bed, wait: &str, dsn: &str) -> Setup {
+    bed.run(&["--report-wait", wait], ["sh", "-c", "echo last words >&2; exit 9"]).env("OBIT_DSN", dsn)
+}
+
+/// Nothing to tell of but what is pending.
+fn next_run(bed: &Bed, dsn: &str) -> Setup {
+    bed.run(&["--report-wait", "30s"], ["true"]).env("OBIT_DSN", dsn)
+}
+
+fn flush(bed: &Bed, dsn: &str) {
+    bed.obit(["flush"]).env("OBIT_DSN", dsn).end().code(0);
+}
+
+fn list(bed: &Bed) -> Vec<serde_json::Value> {
+    let list = bed.obit(["crashes", "list", "--json"]).end();
+    serde_json::from_str(&list.stdout()).expect("an array")
+}
+
+/// `state` of each report, newest first.
+pub fn states(bed: &Bed) -> Vec<String> {
+    list(bed).iter().map(|entry| entry["state"].as_str().unwrap().to_owned()).collect()
 }
 
 fn arrives(bed: &Bed) {
     let server = Server::new(Mood::Status(200));
-    let run = bed.run(&["--report-wait", "30s"], ["sh", "-c", "exit 9"]).env("OBIT_DSN", &server.dsn);
-    run.end().code(9);
-    assert_eq!(server.events().len(), 1);
-    assert_eq!(states(bed), ["sent"]);
-}
-
-/// `state` of each report, newest first.
-fn states(bed: &Bed) -> Vec<String> {
-    let list = bed.obit(["crashes", "list", "--json"]).end();
-    let list: serde_json::Value = serde_json::from_str(&list.stdout()).expect("an array");
-    list.as_array().expect("an array").iter().map(|entry| entry["state"].as_str().unwrap().to_owned()).collect()
+    let ended = crash(bed, "50s", &server.dsn).end();
+    ended.code(9);
+    assert!(ended.took < Duration::from_secs(20), "{:?}", ended.took);
+    assert_eq!((server.events().len(), states(bed)), (1, vec!["sent".to_owned()]));
+    assert_eq!(server.taken()[0].item("attachment"), Some(&b"last words\n"[..]));
 }
 
 fn kept(bed: &Bed, mood: Mood) {
     let server = Server::new(mood);
-    let ended = crash(bed, &server.dsn).end();
+    let ended = crash(bed, "1s", &server.dsn).end();
     ended.code(9);
+    // The time-out of a request is thirty seconds: nobody waited for that.
     assert!(ended.took < Duration::from_secs(20), "{:?}", ended.took);
     assert_eq!(states(bed), ["pending"]);
     server.becomes(Mood::Status(200));
-    bed.obit(["flush"]).env("OBIT_DSN", &server.dsn).end().code(0);
+    flush(bed, &server.dsn);
     assert_eq!((server.events().len(), states(bed)), (1, vec!["sent".to_owned()]));
+}
+
+fn hangs_in_body(bed: &Bed) {
+    let server = Server::new(Mood::HangInBody);
+    let ended = crash(bed, "25s", &server.dsn).end();
+    ended.code(9);
+    assert!(ended.took < Duration::from_secs(20), "{:?}", ended.took);
+    assert_eq!((server.taken().len(), states(bed)), (1, vec!["sent".to_owned()]));
 }
 
 fn refused(bed: &Bed) {
     let server = Server::new(Mood::Status(400));
-    bed.run(&["--report-wait", "30s"], ["sh", "-c", "exit 9"]).env("OBIT_DSN", &server.dsn).end().code(9);
-    assert_eq!(states(bed), ["rejected"]);
+    crash(bed, "30s", &server.dsn).end().code(9);
+    let list = list(bed);
+    assert_eq!((&list[0]["state"], &list[0]["refused"]), (&"rejected".into(), &"the server answered 400".into()));
+    flush(bed, &server.dsn);
+    next_run(bed, &server.dsn).end().code(0);
+    assert_eq!(server.requests(), 1, "nobody asks again");
+}
+
+fn resent(bed: &Bed) {
+    let server = Server::new(Mood::Status(400));
+    crash(bed, "30s", &server.dsn).end().code(9);
+    server.becomes(Mood::Status(200));
+    let id = list(bed)[0]["event_id"].as_str().unwrap().to_owned();
+    bed.obit(["crashes", "resend", &id]).end().code(0);
+    assert_eq!((states(bed), &list(bed)[0]["refused"]), (vec!["pending".to_owned()], &serde_json::Value::Null));
+    next_run(bed, &server.dsn).end().code(0);
+    assert_eq!((server.events(), states(bed)), (vec![id], vec!["sent".to_owned()]));
+}
+
+/// Prints what a tail keeps, in lines short enough for breadcrumbs.
+const MUCH: &str =
+    "i=0; while [ $i -lt 2000 ]; do echo 'a line of no interest to anybody'; i=$((i+1)); done >&2; exit 9";
+
+fn without_attachment(bed: &Bed) {
+    let server = Server::new(Mood::NoLargerThan(40_000));
+    bed.run(&["--report-wait", "30s"], ["sh", "-c", MUCH]).env("OBIT_DSN", &server.dsn).end().code(9);
+    let taken = server.taken();
+    assert_eq!((server.requests(), taken.len(), states(bed)), (2, 1, vec!["sent".to_owned()]));
+    assert!(taken[0].item("attachment").is_none());
+    assert!(taken[0].json("event").unwrap()["breadcrumbs"]["values"].as_array().is_some_and(|all| all.len() == 30));
+}
+
+fn too_large(bed: &Bed) {
+    let server = Server::new(Mood::NoLargerThan(10));
+    crash(bed, "30s", &server.dsn).end().code(9);
+    assert_eq!(server.requests(), 3, "whole, without the attachment, trimmed");
+    let why = list(bed)[0]["refused"].as_str().unwrap_or_default().to_owned();
+    assert_eq!(why, "the server takes nothing of this size (413)");
 }
 
 fn next_start(bed: &Bed) {
-    crash(bed, "http://key@127.0.0.1:1/7").end().code(9);
+    crash(bed, "1s", "http://key@127.0.0.1:1/7").end().code(9);
     let server = Server::new(Mood::Status(200));
-    bed.run(&["--report-wait", "30s"], ["true"]).env("OBIT_DSN", &server.dsn).end().code(0);
+    next_run(bed, &server.dsn).end().code(0);
     assert_eq!((server.events().len(), states(bed)), (1, vec!["sent".to_owned()]));
+}
+
+fn limit_is_kept(bed: &Bed) {
+    let server = Server::new(Mood::Says(429, "X-Sentry-Rate-Limits: 3600:error:organization"));
+    crash(bed, "1s", &server.dsn).end().code(9);
+    server.becomes(Mood::Status(200));
+    let ended = next_run(bed, &server.dsn).end();
+    ended.code(0);
+    assert!(ended.took < Duration::from_secs(20), "nobody waits for an hour to pass: {:?}", ended.took);
+    crash(bed, "30s", &server.dsn).end().code(9);
+    assert_eq!((server.connections(), states(bed).len()), (1, 2));
+    flush(bed, &server.dsn);
+    assert_eq!((server.events().len(), states(bed)), (2, vec!["sent".to_owned(); 2]));
+}
+
+fn wrong_key_is_kept(bed: &Bed) {
+    let server = Server::new(Mood::Status(403));
+    crash(bed, "1s", &server.dsn).end().code(9);
+    next_run(bed, &server.dsn).end().code(0);
+    assert_eq!(server.connections(), 1);
+    let other = Server::new(Mood::Status(200));
+    next_run(bed, &other.dsn).end().code(0);
+    assert_eq!((other.events().len(), states(bed)), (1, vec!["sent".to_owned()]));
+}
+
+fn other_category(bed: &Bed) {
+    let server = Server::new(Mood::Says(200, "X-Sentry-Rate-Limits: 3600:session:key, 3600:transaction:organization"));
+    crash(bed, "30s", &server.dsn).env("SENTRY_RELEASE", "app@1").end().code(9);
+    crash(bed, "30s", &server.dsn).env("SENTRY_RELEASE", "app@1").end().code(9);
+    assert_eq!(server.events().len(), 2);
+    let sessions = server.taken().iter().filter(|envelope| envelope.item("session").is_some()).count();
+    assert_eq!(sessions, 0, "the answer to the first crash closed them");
+}
+
+fn choking(bed: &Bed) {
+    for word in ["poison", "food"] {
+        let script = format!("echo {word} >&2; exit 9");
+        let run = bed.run(&["--report-wait", "1s", "--component", word], ["sh", "-c", &script]);
+        run.env("OBIT_DSN", "http://key@127.0.0.1:1/7").end().code(9);
+    }
+    let server = Server::new(Mood::ChokesOn("poison"));
+    let arrived = || server.reports().iter().any(|event| event["tags"]["component"] == "food");
+    let run = bed.run(&["--report-wait", "30s"], ["sleep", "1000"]).env("OBIT_DSN", &server.dsn).start();
+    run.until("the other report", || arrived().then_some(()));
+    drop(run);
+    server.becomes(Mood::Status(200));
+    flush(bed, &server.dsn);
+    assert_eq!(server.events().len(), 2);
+}
+
+fn losses(bed: &Bed) {
+    let server = Server::new(Mood::Status(400));
+    crash(bed, "30s", &server.dsn).end().code(9);
+    server.becomes(Mood::Status(200));
+    crash(bed, "30s", &server.dsn).end().code(9);
+    let told: Vec<_> = server.taken().iter().filter_map(|envelope| envelope.json("client_report")).collect();
+    assert_eq!(told.len(), 1, "{told:?}");
+    let lost = serde_json::json!([{"reason": "send_error", "category": "error", "quantity": 1}]);
+    assert_eq!(told[0]["discarded_events"], lost);
+}
+
+fn bad_release(bed: &Bed) {
+    let server = Server::new(Mood::Status(200));
+    crash(bed, "30s", &server.dsn)
+        .env("SENTRY_RELEASE", "feature/x")
+        .env("SENTRY_ENVIRONMENT", "eu/prod")
+        .end()
+        .code(9);
+    let taken = server.taken();
+    assert_eq!(taken.len(), 1);
+    let event = taken[0].json("event").expect("an event");
+    assert_eq!((event.get("release"), event.get("environment")), (None, None));
+    assert_eq!(event["contexts"]["process"]["release"], "feature/x");
+    bed.obit(["doctor"]).env("SENTRY_RELEASE", "feature/x").end().code(0);
+}
+
+fn session(bed: &Bed) {
+    let server = Server::new(Mood::TakeAndReset);
+    let run = || bed.run(&["--report-wait", "30s"], ["true"]).env("OBIT_DSN", &server.dsn);
+    run().env("SENTRY_RELEASE", "app@1").end().code(0);
+    flush(bed, &server.dsn);
+    server.becomes(Mood::Status(200));
+    flush(bed, &server.dsn);
+    let init: Vec<_> = server.taken().iter().filter_map(|envelope| envelope.json("session")).collect();
+    let init: Vec<_> = init.iter().map(|session| (session["init"].as_bool(), session["status"].as_str())).collect();
+    assert_eq!(init.first(), Some(&(Some(true), Some("exited"))), "{init:?}");
+    assert!(init.len() > 1 && init[1..].iter().all(|again| again.0 == Some(false)), "it began once: {init:?}");
+    assert!(bed.obit(["status", "--json"]).end().stdout().contains("\"pending\":0"));
 }
 
 fn unclean(bed: &Bed) {
@@ -73,21 +244,28 @@ fn unclean(bed: &Bed) {
     run.end();
     let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(program), nix::sys::signal::Signal::SIGKILL);
     bed.run(&["--report-wait", "30s"], ["true"]).end().code(0);
-    let list = bed.obit(["crashes", "list", "--json"]).end();
-    let list: serde_json::Value = serde_json::from_str(&list.stdout()).expect("an array");
-    assert_eq!((list[0]["reason"].as_str(), list[1].as_object()), (Some("unclean"), None), "{list}");
+    let list = list(bed);
+    assert_eq!((list[0]["reason"].as_str(), list.len()), (Some("unclean"), 1), "{list:?}");
 }
 
 fn off(bed: &Bed) {
     let server = Server::new(Mood::Status(200));
     for name in ["DISABLE_ERROR_REPORTING", "DISABLE_CRASH_REPORTING", "OBIT_DISABLE_ERROR_REPORTING", "DO_NOT_TRACK"] {
-        crash(bed, &server.dsn).env(name, "1").end().code(9);
+        crash(bed, "1s", &server.dsn).env(name, "1").end().code(9);
     }
     bed.obit(["flush"]).env("OBIT_DSN", &server.dsn).env("DO_NOT_TRACK", "1").end().code(0);
     assert_eq!((server.connections(), states(bed).len()), (0, 4));
 }
 
 fn bad_dsn(bed: &Bed) {
-    crash(bed, "https://nokey.test/1").end().code(9).complains("the DSN has no key before the @");
+    crash(bed, "1s", "https://nokey.test/1").end().code(9).complains("the DSN has no key before the @");
+    assert_eq!(states(bed), ["pending"]);
+}
+
+fn no_wait(bed: &Bed) {
+    let server = Server::new(Mood::Hang);
+    let ended = crash(bed, "0", &server.dsn).end();
+    ended.code(9);
+    assert!(ended.took < Duration::from_secs(10), "{:?}", ended.took);
     assert_eq!(states(bed), ["pending"]);
 }

@@ -6,11 +6,14 @@ mod delivery;
 mod ends;
 mod need;
 mod peers;
+mod proxied;
+mod proxy;
 mod reap;
 mod server;
 mod signals;
 mod stderr;
 mod stop;
+mod tls;
 mod view;
 
 use std::process::ExitCode;
@@ -25,6 +28,8 @@ fn main() -> ExitCode {
         view::trials(),
         stderr::trials(),
         delivery::trials(),
+        tls::trials(),
+        proxied::trials(),
         consent::trials(),
         peers::trials(),
     ]
