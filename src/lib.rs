@@ -25,7 +25,7 @@
 //! | floor | rooms |
 //! |---|---|
 //! | 0 | [`sys`]: all the `unsafe` there is |
-//! | 1 | [`death`], [`case`], [`limits`], [`say`] |
+//! | 1 | [`death`], [`case`], [`limits`], [`say`], [`fault`] |
 //! | 2 | [`config`], [`consent`] |
 //! | 3 | `evidence`: what can be learnt of a death |
 //! | 4 | [`report`]: the report as it is kept; `spool`: where it is kept |
@@ -42,6 +42,7 @@ pub mod death;
 pub mod deliver;
 pub mod evidence;
 pub mod examine;
+pub mod fault;
 pub mod init;
 pub mod limits;
 pub mod report;

@@ -8,6 +8,7 @@
 
 pub mod component;
 pub mod forward;
+pub mod last_resort;
 pub mod left;
 pub mod manners;
 pub mod phase;

@@ -6,6 +6,7 @@ mod reap;
 
 use super::component::{self, State};
 use super::forward::{self, Verdict};
+use super::last_resort::{self, Noted};
 use super::manners::{Farewell, Moment, Placement};
 use super::phase::{self, Phase, Situation};
 use super::setup::{self, Caller};
@@ -79,6 +80,7 @@ struct Init {
 
 /// Runs the program until it and all it left behind are gone; returns what init ends with.
 pub fn run(launch: Launch, caller: Caller, roles: Roles) -> u8 {
+    last_resort::prepare();
     crate::say::configure(launch.settings.log_json, launch.settings.verbose);
     match Init::start(launch, caller, roles) {
         Ok(mut init) => init.live(),
@@ -118,6 +120,16 @@ impl Init {
         let started = setup::start(&launch.command, settings, &launch.manners, caller, child_end).map_err(|error| {
             format!("cannot start {}: no process can be made (fork: {error})", launch.command[0].to_string_lossy())
         })?;
+        last_resort::note(Noted {
+            own_pid,
+            main: started.spawned.pid,
+            signals,
+            stderr: stderr.source(),
+            group: settings.group,
+            rewrite: settings.rewrite,
+            stop_grace: settings.stop_grace,
+            map_exit: settings.map_exit,
+        });
         let now = clock::monotonic();
         let place = place::resolve(settings);
         for refused in &place.refused {
@@ -266,6 +278,9 @@ impl Init {
     }
 
     fn arrived(&mut self, arrival: Arrival) {
+        if arrival.signal == Signal::WINCH {
+            crate::fault::strike();
+        }
         let here = forward::Circumstances {
             own_pid: self.own_pid,
             child_has_terminal: self.foreground.as_ref().is_some_and(Foreground::is_childs),

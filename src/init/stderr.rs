@@ -16,7 +16,7 @@ use crate::sys::fd::{self, Kind};
 use crate::sys::poll::{self, Slot, Waiting, Want};
 use std::collections::VecDeque;
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{BorrowedFd, OwnedFd};
 
 /// Bytes moved at a time.
 const CHUNK: usize = 64 * 1024;
@@ -45,7 +45,7 @@ pub struct Stderr {
 /// The pipe that the program writes to.
 #[derive(Debug)]
 struct Tap {
-    read: OwnedFd,
+    read: BorrowedFd<'static>,
     ring: Ring,
     /// The program's side is closed, or our reader is gone.
     closed: bool,
@@ -94,11 +94,16 @@ impl Stderr {
         match Ring::new(bytes).and_then(|ring| Ok((ring, fd::pipe(true)?))) {
             Ok((ring, (read, write))) => {
                 let same = !closed[1] && fd::identify(fd::stdio(1)).is_ok_and(|(_, stdout)| stdout == identity);
-                stderr.tap = Some(Tap { read, ring, closed: false });
+                stderr.tap = Some(Tap { read: fd::keep(read), ring, closed: false });
                 (stderr, Some(ChildEnd { write, both_streams: same && kind != Kind::Device }), None)
             }
             Err(error) => (stderr, None, Some(format!("stderr tail: no pipe could be made ({error})"))),
         }
+    }
+
+    /// The end of the program's pipe that we read, the same fd for ever.
+    pub fn source(&self) -> Option<BorrowedFd<'static>> {
+        self.tap.as_ref().map(|tap| tap.read)
     }
 
     /// Whether the program's stderr goes through us.
@@ -110,7 +115,7 @@ impl Stderr {
     pub fn tail(&self) -> Option<Tail> {
         let tap = self.tap.as_ref()?;
         let mut tail = tap.ring.tail();
-        if let Ok(waiting) = fd::peek(tap.read.as_fd()) {
+        if let Ok(waiting) = fd::peek(tap.read) {
             tail.total_bytes += waiting.len() as u64;
             tail.bytes.extend_from_slice(&waiting);
             tail.bytes.drain(..tail.bytes.len().saturating_sub(tap.ring.capacity()));
@@ -162,7 +167,7 @@ impl Stderr {
         if self.is_stuck() {
             return Some(waiting.add(self.out, Want::Writable));
         }
-        self.tap.as_ref().filter(|tap| !tap.closed).map(|tap| waiting.add(tap.read.as_fd(), Want::Readable))
+        self.tap.as_ref().filter(|tap| !tap.closed).map(|tap| waiting.add(tap.read, Want::Readable))
     }
 
     fn is_stuck(&self) -> bool {
@@ -193,7 +198,7 @@ impl Stderr {
         }
         let Some(tap) = self.tap.as_ref().filter(|tap| !tap.closed) else { return true };
         let mut waiting = Waiting::default();
-        let slot = waiting.add(tap.read.as_fd(), Want::Readable);
+        let slot = waiting.add(tap.read, Want::Readable);
         !waiting.wait(Some(std::time::Duration::ZERO)).has(Some(slot))
     }
 
@@ -205,7 +210,7 @@ impl Stderr {
         let chunk = self.chunk(passed);
         let Some(tap) = self.tap.as_mut() else { return false };
         let outcome = match self.kind {
-            Kind::Pipe => match fd::tee(tap.read.as_fd(), self.out, chunk) {
+            Kind::Pipe => match fd::tee(tap.read, self.out, chunk) {
                 Ok(0) => Ok(0),
                 Ok(copied) => consume(tap, copied),
                 Err(error) if error.raw_os_error() == Some(libc::EINVAL) => {
@@ -218,7 +223,7 @@ impl Stderr {
             },
             _ => {
                 let Tap { read, ring, .. } = &mut *tap;
-                match ring.fill(chunk, |room| fd::read(read.as_fd(), room)) {
+                match ring.fill(chunk, |room| fd::read(*read, room)) {
                     Ok(n) => {
                         self.queue.extend_from_slice(ring.last(n));
                         Ok(n)
@@ -252,7 +257,7 @@ impl Stderr {
         }
         let Some(tap) = self.tap.as_mut() else { return false };
         let Tap { read, ring, .. } = &mut *tap;
-        match ring.fill(chunk.min(PIPE_BUF), |room| fd::read(read.as_fd(), room)) {
+        match ring.fill(chunk.min(PIPE_BUF), |room| fd::read(*read, room)) {
             Ok(0) => self.close_tap(),
             Ok(n) => {
                 let bytes = ring.last(n);
@@ -270,7 +275,7 @@ impl Stderr {
             tap.closed = true;
             // Closing our read end is what gives the program EPIPE; the ring stays readable.
             if let Ok((read, _)) = fd::pipe(true) {
-                tap.read = read;
+                fd::replace(tap.read, &read);
             }
         }
         self.release();
@@ -306,7 +311,7 @@ impl Stderr {
 impl Tap {
     /// What the program has written and we have not taken.
     fn waiting_bytes(&self) -> u64 {
-        if self.closed { 0 } else { fd::unread_bytes(self.read.as_fd()).unwrap_or(0) }
+        if self.closed { 0 } else { fd::unread_bytes(self.read).unwrap_or(0) }
     }
 }
 
@@ -315,7 +320,7 @@ fn consume(tap: &mut Tap, mut left: usize) -> io::Result<usize> {
     let copied = left;
     let Tap { read, ring, .. } = tap;
     while left > 0 {
-        match ring.fill(left, |room| fd::read(read.as_fd(), room)) {
+        match ring.fill(left, |room| fd::read(*read, room)) {
             Ok(0) => break,
             Ok(n) => left -= n,
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}

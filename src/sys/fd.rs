@@ -5,7 +5,7 @@
 use super::{check, check_len};
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
 
 /// The standard streams, borrowed. They may be closed: every call on them can fail with EBADF.
 pub fn stdio(number: RawFd) -> BorrowedFd<'static> {
@@ -43,6 +43,18 @@ pub fn pipe(nonblocking_read: bool) -> io::Result<(OwnedFd, OwnedFd)> {
         check(unsafe { libc::fcntl(read.as_raw_fd(), libc::F_SETFL, libc::O_NONBLOCK) })?;
     }
     Ok((read, write))
+}
+
+/// An fd that is never closed in this process.
+pub fn keep(fd: OwnedFd) -> BorrowedFd<'static> {
+    // SAFETY: nobody owns the number any more, so nobody closes it.
+    unsafe { BorrowedFd::borrow_raw(fd.into_raw_fd()) }
+}
+
+/// Puts another file under the number of one that is kept, which closes what was there: dup3(2).
+pub fn replace(kept: BorrowedFd<'static>, by: &OwnedFd) {
+    // SAFETY: numbers only; whoever holds `kept` may go on using it.
+    unsafe { libc::dup3(by.as_raw_fd(), kept.as_raw_fd(), libc::O_CLOEXEC) };
 }
 
 /// A memory file: memfd_create(2).

@@ -137,6 +137,12 @@ pub fn kill_by_pidfd(pidfd: &OwnedFd, signal: Signal) -> io::Result<()> {
     check(sent as libc::c_int).map(drop)
 }
 
+/// Ends the tracing of a process that is stopped for us, and gives it the signal that stopped it: PTRACE_DETACH of ptrace(2).
+pub fn let_go(pid: i32, signal: i32) {
+    // SAFETY: the request takes numbers only; of a process that we do not trace it fails with ESRCH.
+    unsafe { libc::ptrace(libc::PTRACE_DETACH, pid, 0, signal) };
+}
+
 /// kill(2) of a process group.
 pub fn kill_group(group: i32, signal: Signal) -> io::Result<()> {
     // SAFETY: numbers only.
@@ -211,6 +217,7 @@ pub fn fork_worker(name: &CStr, keep: &[RawFd], work: impl FnOnce() -> u8) -> io
                     libc::_exit(1);
                 }
                 libc::prctl(libc::PR_SET_NAME, name.as_ptr(), 0, 0, 0);
+                libc::signal(libc::SIGABRT, libc::SIG_DFL);
                 libc::signal(libc::SIGTERM, libc::SIG_IGN);
                 libc::signal(libc::SIGPIPE, libc::SIG_IGN);
             }

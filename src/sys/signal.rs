@@ -64,6 +64,7 @@ impl Signal {
     pub const TTIN: Signal = Signal(libc::SIGTTIN as u8);
     pub const TTOU: Signal = Signal(libc::SIGTTOU as u8);
     pub const PIPE: Signal = Signal(libc::SIGPIPE as u8);
+    pub const WINCH: Signal = Signal(libc::SIGWINCH as u8);
     pub const SEGV: Signal = Signal(libc::SIGSEGV as u8);
     pub const ABRT: Signal = Signal(libc::SIGABRT as u8);
 
@@ -195,6 +196,18 @@ fn change_mask(mask: Set) -> Set {
 pub fn set_default(signal: Signal) {
     // SAFETY: SIG_DFL installs no code.
     unsafe { libc::signal(signal.number(), libc::SIG_DFL) };
+}
+
+/// Has abort(3) call this first: it unblocks SIGABRT and raises it. The child of a fork before this is none the wiser.
+pub fn call_on_abort(handler: extern "C" fn(libc::c_int)) {
+    // SAFETY: an all-zero sigaction is valid: an empty mask, no flags.
+    let mut action: libc::sigaction = unsafe { std::mem::zeroed() };
+    action.sa_sigaction = handler as *const () as usize;
+    // An abort within the handler comes back to it.
+    action.sa_flags = libc::SA_NODEFER;
+    // SAFETY: `action` is live for the call; the handler lives as long as the program and takes one int, as without
+    // SA_SIGINFO it must.
+    unsafe { libc::sigaction(libc::SIGABRT, &action, std::ptr::null_mut()) };
 }
 
 #[cfg(test)]

@@ -1,9 +1,10 @@
 //! Signals as something to read: signalfd(2), with all 64 of them, and who sent each.
 
 use super::check;
+use super::fd::keep;
 use super::signal::{Set, Signal};
 use std::io;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
 /// One signal as it arrived.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -21,9 +22,9 @@ pub struct Arrival {
 /// How many signals one read takes.
 const BATCH: usize = 8;
 
-/// The queue of all signals that were sent to this process; every one must be blocked.
-#[derive(Debug)]
-pub struct SignalFd(OwnedFd);
+/// The queue of all signals that were sent to this process; every one must be blocked. Made once and never closed.
+#[derive(Clone, Copy, Debug)]
+pub struct SignalFd(BorrowedFd<'static>);
 
 impl SignalFd {
     /// The raw call: glibc's wrapper and its sets leave out 32 and 33.
@@ -33,7 +34,7 @@ impl SignalFd {
         let fd = unsafe { libc::syscall(libc::SYS_signalfd4, -1, &raw const signals.0, 8usize, flags) };
         let fd = check(fd as libc::c_int)?;
         // SAFETY: the number was just made by the kernel and belongs to nobody else.
-        Ok(SignalFd(unsafe { OwnedFd::from_raw_fd(fd) }))
+        Ok(SignalFd(keep(unsafe { OwnedFd::from_raw_fd(fd) })))
     }
 
     /// Takes what has arrived, a batch at most, real-time signals in the order they were queued.
@@ -56,8 +57,8 @@ impl SignalFd {
     }
 }
 
-impl std::os::fd::AsFd for SignalFd {
-    fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {
-        self.0.as_fd()
+impl AsFd for SignalFd {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0
     }
 }

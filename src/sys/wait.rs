@@ -70,6 +70,35 @@ fn wait_id(options: libc::c_int) -> io::Result<Option<(i32, i32, i32)>> {
     Ok((pid != 0).then_some((pid, info.si_code, status)))
 }
 
+/// What the next child that has changed became; a zombie is reaped with that.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Next {
+    Ended {
+        pid: i32,
+        status: i32,
+    },
+    /// Traced by us, and waiting for us to let it go on: ptrace(2) tells its tracer without being asked.
+    Held {
+        pid: i32,
+        by: i32,
+    },
+    Quiet,
+    Childless,
+}
+
+/// wait4(2) of any child, without blocking.
+pub fn next() -> Next {
+    let mut status = 0;
+    // SAFETY: the out-parameter is live for the call, and no usage is asked for.
+    let pid = unsafe { libc::wait4(-1, &mut status, libc::WNOHANG | libc::__WALL, std::ptr::null_mut()) };
+    match pid {
+        0 => Next::Quiet,
+        pid if pid > 0 && libc::WIFSTOPPED(status) => Next::Held { pid, by: libc::WSTOPSIG(status) },
+        pid if pid > 0 => Next::Ended { pid, status },
+        _ => Next::Childless,
+    }
+}
+
 /// Reaps one zombie: its wait status word and what it used. `None` when it was no zombie of ours.
 pub fn reap(pid: i32) -> Option<(i32, Usage)> {
     let mut status = 0;

@@ -4,6 +4,7 @@ mod bed;
 mod consent;
 mod delivery;
 mod ends;
+mod last_resort;
 mod need;
 mod peers;
 mod proxied;
@@ -24,6 +25,7 @@ fn main() -> ExitCode {
         ends::trials(),
         signals::trials(),
         stop::trials(),
+        last_resort::trials(),
         reap::trials(),
         view::trials(),
         stderr::trials(),

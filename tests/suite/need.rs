@@ -12,6 +12,8 @@ pub enum Need {
     Room,
     /// A program on PATH.
     Tool(&'static str),
+    /// obit itself with the fault points of a debug build.
+    FaultPoints,
     /// A path named by an environment variable that `.ci/run` sets.
     Prepared { variable: &'static str, what: &'static str },
 }
@@ -32,6 +34,8 @@ impl Need {
         match self {
             Need::Room => room_missing(),
             Need::Tool(name) => (!on_path(name)).then(|| format!("no {name} on PATH")),
+            Need::FaultPoints => (!cfg!(debug_assertions) || std::env::var_os("OBIT_TEST_INIT").is_some())
+                .then(|| "needs the debug build of obit, which has fault points".to_owned()),
             Need::Prepared { variable, what } => match std::env::var_os(variable) {
                 None => Some(format!("needs {what}, which .ci/run prepares ({variable} is not set)")),
                 Some(path) if !Path::new(&path).exists() => Some(format!("{variable} names no file: {path:?}")),

@@ -10,6 +10,7 @@ use crate::case::{Case, Reason, Subject, Zombie};
 use crate::death::Death;
 use crate::evidence::oom;
 use crate::init::component::State;
+use crate::init::last_resort;
 use crate::init::manners::{Farewell, Moment};
 use crate::init::terminal::{self, Follow};
 use crate::init::workers::{Ended, Outcome};
@@ -89,6 +90,9 @@ impl Init {
         let farewell = if main { self.say_farewell() } else { None };
         let Some((status, usage)) = wait::reap(pid) else { return };
         let Some(death) = Death::from_wait_status(status) else { return };
+        if main {
+            last_resort::main_ended(self.launch.settings.map_exit[usize::from(death.exit_status())]);
+        }
         let now = clock::monotonic();
         if !worker {
             self.narrate(Moment::Reaped { pid, death, main });
