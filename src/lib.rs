@@ -5,16 +5,17 @@
 //! to Sentry. What matters, in this order when two pull apart: the container lives and dies as it would without us;
 //! the truth about a death is kept; it reaches whoever agreed to receive it.
 //!
-//! # Four roles, one binary
+//! # Five roles, one binary
 //!
 //! | role | lives | may | never |
 //! |---|---|---|---|
 //! | `init` | as long as the container | fork, exec, signals, wait, poll, pass stderr on | threads, async, TLS, DNS, parsing of foreign bytes, growth |
 //! | `examine` | seconds after a death, confined | read what the case holds, write one spool entry | network, signalling, outliving its deadline |
 //! | `courier` | until the spool is settled | the network, the spool | see a core, signal anyone |
+//! | `panel` | while somebody asks | the API's socket, the spool, the stored choice | see a core, signal anyone |
 //! | `cli` (`ctl`) | one command of a person | config, consent, spool | anything else |
 //!
-//! The workers (`examine`, `courier`) are forked from init without an exec: they need no `/proc`, no path to the
+//! The workers (`examine`, `courier`, `panel`) are forked from init without an exec: they need no `/proc`, no path to the
 //! binary, and the case of a death is simply there, in the memory they inherit. A worker that dies is started again from the
 //! same facts; init itself never changes for it.
 //!
@@ -45,6 +46,7 @@ pub mod examine;
 pub mod fault;
 pub mod init;
 pub mod limits;
+pub mod panel;
 pub mod report;
 pub mod role;
 pub mod say;

@@ -97,3 +97,19 @@ pub const INVENTORY_DEADLINE: Duration = Duration::from_secs(20);
 pub const INVENTORY_REQUEST: Duration = Duration::from_secs(5);
 /// One answer: a list of ten thousand volumes is about 9 MB.
 pub const INVENTORY_BYTES: usize = 16 * 1024 * 1024;
+/// Connections served at once by the API; whoever comes then waits in the kernel's queue.
+pub const API_CONNECTIONS: usize = 64;
+/// A client has this long for the head of a request, and again for its body.
+pub const API_READ: Duration = Duration::from_secs(5);
+/// And this long for all it does on one connection, so that a slow reader cannot hold one for ever.
+pub const API_CONNECTION: Duration = Duration::from_secs(60);
+/// Head and body of a request: what the API takes is a few hundred bytes.
+pub const API_HEAD_BYTES: usize = 16 * 1024;
+pub const API_BODY_BYTES: usize = 64 * 1024;
+/// Whoever serves leaves when nobody has come for so long.
+pub const API_IDLE: Duration = Duration::from_secs(60);
+/// Wrong passwords from one address within [`API_FAILURES_WINDOW`] before all from there is refused for the rest of it.
+pub const API_FAILURES: u32 = 10;
+pub const API_FAILURES_WINDOW: Duration = Duration::from_secs(60);
+/// Crashes told in one answer.
+pub const API_CRASHES: usize = 100;

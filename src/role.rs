@@ -5,7 +5,7 @@
 use crate::init::setup::Caller;
 use crate::init::workers::Roles;
 use crate::sys::signal::{self, Signal};
-use crate::{cli, courier, examine, init};
+use crate::{cli, courier, examine, init, panel};
 use std::io::Write as _;
 
 /// Everything after the process has begun: returns what it ends with.
@@ -19,6 +19,7 @@ pub fn play() -> u8 {
                 recover: examine::recover,
                 session: examine::session,
                 courier: courier::run,
+                panel: panel::serve,
             };
             init::run(*launch, caller, roles)
         }

@@ -68,7 +68,7 @@ fn list(spool: &Spool, json: bool) -> Result<(), String> {
 
 fn show(spool: &Spool, id: Option<&str>, json: bool) -> Result<(), String> {
     let entry = kept::find(spool, id)?;
-    let (report, content) = kept::read(spool, &entry)?;
+    let (kept, content) = kept::read(spool, entry)?;
     let mut out = std::io::stdout();
     if json {
         let _ = out.write_all(&content);
@@ -76,10 +76,8 @@ fn show(spool: &Spool, id: Option<&str>, json: bool) -> Result<(), String> {
         return Ok(());
     }
     let colour = out.is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
-    let _ = write!(
-        out,
-        "{}",
-        text::obituary(&report, &kept::whereabouts(spool, &entry), clock::unix_ms(), Look { colour })
-    );
+    if let Some(report) = &kept.report {
+        let _ = write!(out, "{}", text::obituary(report, &kept.whereabouts(), clock::unix_ms(), Look { colour }));
+    }
     Ok(())
 }

@@ -10,6 +10,7 @@ use crate::limits;
 use crate::sys::signal::Signal;
 use options::{SETTINGS, Setting};
 use std::fmt;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -60,6 +61,14 @@ pub struct Settings {
     pub when_off: WhenOff,
     /// A StorageOSCluster resource, mounted.
     pub cluster_spec: Option<PathBuf>,
+    /// Where the API listens; `None`: nowhere.
+    pub api: Option<SocketAddr>,
+    pub api_username: Option<String>,
+    pub api_password: Option<String>,
+    /// A file or a mounted Secret with both.
+    pub api_credentials: Option<PathBuf>,
+    /// Host names by which a browser may ask for the panel, besides addresses, localhost and names of a cluster.
+    pub api_hosts: Vec<String>,
 
     /// Ids of cluster and node; `None`: learnt from the product or made once. They leave only as keyed hashes.
     pub cluster_id: Option<String>,
@@ -124,6 +133,11 @@ impl Default for Settings {
             inventory_user: None,
             inventory_password: None,
             monitor: None,
+            api: None,
+            api_username: None,
+            api_password: None,
+            api_credentials: None,
+            api_hosts: Vec::new(),
             log_json: false,
             verbose: false,
         }
@@ -335,6 +349,7 @@ mod tests {
                 Some("FACT=/POINTER") => "nodes=/a",
                 Some("hold|purge") => "purge",
                 Some("DSN") => "https://…@host/1",
+                Some("ADDRESS:PORT|off") => "[::1]:5705",
                 Some(_) => "/x/y",
             };
             let by_flag = load_with(&[(setting.name, value)], &[], None).unwrap();

@@ -31,11 +31,20 @@ pub enum Section {
     Report,
     Consent,
     Telemetry,
+    Api,
     Output,
 }
 
 impl Section {
-    pub const ALL: [Section; 5] = [Section::Program, Section::Stop, Section::Report, Section::Consent, Section::Output];
+    pub const ALL: [Section; 7] = [
+        Section::Program,
+        Section::Stop,
+        Section::Report,
+        Section::Consent,
+        Section::Telemetry,
+        Section::Api,
+        Section::Output,
+    ];
 
     pub fn title(self) -> &'static str {
         match self {
@@ -44,12 +53,13 @@ impl Section {
             Section::Report => "Reports",
             Section::Consent => "What may leave (each is off when anybody says so)",
             Section::Telemetry => "Who we are, and the report once a day",
+            Section::Api => "API and panel",
             Section::Output => "Output",
         }
     }
 }
 
-use Section::{Consent, Output, Program, Report, Stop, Telemetry};
+use Section::{Api, Consent, Output, Program, Report, Stop, Telemetry};
 
 /// All of them, in the order of the help.
 pub static SETTINGS: &[Setting] = &[
@@ -402,6 +412,59 @@ pub static SETTINGS: &[Setting] = &[
         help: "Sentry cron monitor to check in with the daily report; it costs a seat",
         apply: |s, v| text(v).map(|v| s.monitor = v),
         show: |s| s.monitor.clone().unwrap_or_default(),
+    },
+    Setting {
+        name: "api",
+        short: None,
+        also: &[],
+        value: Some("ADDRESS:PORT|off"),
+        section: Api,
+        help: "Serve the API and the panel there, such as 127.0.0.1:5705 [default: off]",
+        apply: |s, v| unless_off(v, address).map(|address| s.api = address),
+        show: |s| s.api.map_or("off".to_owned(), |address| address.to_string()),
+    },
+    Setting {
+        name: "api-username",
+        short: None,
+        also: &["ADMIN_USERNAME", "USERNAME"],
+        value: Some("NAME"),
+        section: Api,
+        help: "Who may use it [default: obit]",
+        apply: |s, v| text(v).map(|v| s.api_username = v),
+        show: |s| s.api_username.clone().unwrap_or_default(),
+    },
+    Setting {
+        name: "api-password",
+        short: None,
+        also: &["ADMIN_PASSWORD", "PASSWORD"],
+        value: Some("PASSWORD"),
+        section: Api,
+        help: "By which password; better in the environment or a file [default: made once, in the state directory]",
+        apply: |s, v| text(v).map(|v| s.api_password = v),
+        show: |s| s.api_password.as_ref().map_or(String::new(), |_| "…".to_owned()),
+    },
+    Setting {
+        name: "api-credentials",
+        short: None,
+        also: &[],
+        value: Some("PATH"),
+        section: Api,
+        help: "File with NAME:PASSWORD, or a mounted Secret with username and password",
+        apply: |s, v| text(v).map(|v| s.api_credentials = v.map(PathBuf::from)),
+        show: |s| s.api_credentials.as_ref().map(|path| path.display().to_string()).unwrap_or_default(),
+    },
+    Setting {
+        name: "api-hosts",
+        short: None,
+        also: &[],
+        value: Some("NAMES"),
+        section: Api,
+        help: "Further host names by which a browser may ask: panel.example.com,…",
+        apply: |s, v| {
+            s.api_hosts = v.split(',').map(|name| name.trim().to_lowercase()).filter(|name| !name.is_empty()).collect();
+            Ok(())
+        },
+        show: |s| s.api_hosts.join(","),
     },
     Setting {
         name: "log-format",

@@ -5,6 +5,7 @@
 use super::{Settings, WhenOff};
 use crate::limits;
 use crate::sys::signal::Signal;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 /// `8s`, `500ms`, `2m`, `1h`, `0`; a bare number is seconds.
@@ -64,6 +65,17 @@ pub fn when_off(settings: &mut Settings, value: &str) -> Result<(), String> {
 
 pub fn unless_off<T>(text: &str, parse: impl Fn(&str) -> Result<T, String>) -> Result<Option<T>, String> {
     if text.eq_ignore_ascii_case("off") { Ok(None) } else { parse(text).map(Some) }
+}
+
+/// `127.0.0.1:5705`, `[::1]:5705`, `localhost:5705`; `:5705` is every address, as in Go.
+pub fn address(text: &str) -> Result<SocketAddr, String> {
+    let (host, port) = text.rsplit_once(':').unwrap_or((text, ""));
+    let whole = match host {
+        "" => format!("[::]:{port}"),
+        "localhost" => format!("127.0.0.1:{port}"),
+        _ => text.to_owned(),
+    };
+    whole.parse().map_err(|_| format!("{text:?} is no address with a port, such as 127.0.0.1:5705"))
 }
 
 pub fn signal(text: &str) -> Result<Signal, String> {

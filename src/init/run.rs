@@ -20,6 +20,7 @@ use crate::consent::{self, Channel, Sources};
 use crate::death::{self, Death};
 use crate::evidence::oom;
 use crate::limits;
+use crate::panel::door;
 use crate::say::Level;
 use crate::spool::marker::{self, RunMarker};
 use crate::spool::place;
@@ -144,6 +145,17 @@ impl Init {
             stderr.say(Level::Warning, warning);
         }
         let may_send = settings.dsn.is_some() && consent.grant(Channel::Errors).is_ok();
+        let door = match door::open(settings, place.dir.as_deref()) {
+            Some(Ok((door, where_it_is))) => {
+                stderr.say(Level::Info, &where_it_is);
+                Some(door)
+            }
+            Some(Err(why_not)) => {
+                stderr.say(Level::Error, &why_not);
+                None
+            }
+            None => None,
+        };
         let left = place.dir.as_deref().map(|dir| marker::attention(dir, marker.as_ref())).unwrap_or_default();
         let workers = Workers::new(roles, place.dir, started.run.cwd.clone(), may_send);
         let pid = started.spawned.pid;
@@ -182,6 +194,9 @@ impl Init {
             flushing_until: None,
             launch,
         };
+        if let Some(door) = door {
+            init.workers.open(door);
+        }
         init.narrate(Moment::Spawned { pid });
         if let Some(was_session_leader) = started.gave_up_terminal {
             init.narrate(Moment::DetachedTerminal { was_session_leader });
@@ -218,8 +233,11 @@ impl Init {
         let signals = waiting.add(self.signals.as_fd(), Want::Readable);
         let verdict = self.child.verdict.as_ref().map(|fd| waiting.add(fd.as_fd(), Want::Readable));
         let stderr = self.stderr.wait_for(&mut waiting);
+        let door = self.workers.unattended_door().filter(|_| self.phase == Phase::Living);
+        let door = door.map(|fd| waiting.add(fd, Want::Readable));
         let ready = waiting.wait(due.map(|due| due.saturating_sub(now)));
         let (signals, verdict, stderr) = (ready.has(Some(signals)), ready.has(verdict), ready.has(stderr));
+        let someone_came = ready.has(door);
         if verdict {
             self.read_verdict();
         }
@@ -227,6 +245,9 @@ impl Init {
             for arrival in self.signals.read() {
                 self.arrived(arrival);
             }
+        }
+        if someone_came {
+            self.workers.attend(&self.launch.settings, clock::monotonic());
         }
         if stderr && self.stderr.pump() && self.flushing_until.is_some() {
             self.flushing_until = Some(clock::monotonic() + limits::STDERR_FLUSH);

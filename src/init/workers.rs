@@ -9,6 +9,7 @@ use crate::case::{Case, Id, Run};
 use crate::config::Settings;
 use crate::death::Death;
 use crate::limits;
+use crate::panel::door::Door;
 use crate::spool::marker::Attention;
 use crate::sys::poll::Waiting;
 use crate::sys::signal::Signal;
@@ -16,7 +17,7 @@ use crate::sys::{clock, fd, process, wait};
 use std::collections::VecDeque;
 use std::ffi::CStr;
 use std::io;
-use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -31,6 +32,8 @@ pub struct Roles {
     pub session: fn(&Run, Option<Death>, u64, &Settings, &Path) -> u8,
     /// Delivers; told when this init started. 0: nothing is left to do, n: call again in n minutes.
     pub courier: fn(&Settings, Option<&Path>, Vec<OwnedFd>, u64) -> u8,
+    /// Serves whoever comes by the door, until nobody comes any more.
+    pub panel: fn(&Settings, Option<&Path>, &Door) -> u8,
 }
 
 /// What an examiner's exit status says.
@@ -68,6 +71,9 @@ const MINUTE: Duration = Duration::from_secs(60);
 /// The longest pause after couriers that died; it starts at a second and doubles.
 const COURIER_PAUSE_MAX: Duration = Duration::from_secs(64);
 
+/// After one who served died: whoever makes it die cannot make us fork without end.
+const PANEL_PAUSE: Duration = Duration::from_secs(1);
+
 /// What init learns when a worker has ended.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Ended {
@@ -80,6 +86,7 @@ pub enum Ended {
     /// The examiner died with nothing on disk; another one has the case now.
     Retried,
     Recovered,
+    Served,
     SessionWritten,
     Delivered {
         settled: bool,
@@ -109,6 +116,11 @@ pub struct Workers {
     courier_wanted: bool,
     courier_due: Option<Duration>,
     courier_pause: Duration,
+    /// The listening socket; whoever serves has a copy.
+    door: Option<Door>,
+    panel: Option<i32>,
+    /// Nobody is let in before: the last one who served died.
+    door_shut_until: Option<Duration>,
     memory_reports: Vec<OwnedFd>,
     /// How the run ended, once it has.
     session: Option<(Run, Option<Death>, u64)>,
@@ -129,6 +141,9 @@ impl Workers {
             courier_wanted: false,
             courier_due: None,
             courier_pause: Duration::ZERO,
+            door: None,
+            panel: None,
+            door_shut_until: None,
             memory_reports: Vec::new(),
             session: None,
             dropped_cases: 0,
@@ -137,7 +152,28 @@ impl Workers {
 
     /// Pids of the workers, which the drain must spare.
     pub fn pids(&self) -> Vec<i32> {
-        self.current.iter().map(|(pid, ..)| *pid).chain(self.courier).collect()
+        self.current.iter().map(|(pid, ..)| *pid).chain(self.courier).chain(self.panel).collect()
+    }
+
+    /// From now on somebody may come.
+    pub fn open(&mut self, door: Door) {
+        self.door = Some(door);
+    }
+
+    /// The socket to wait for: there is one, and nobody serves it.
+    pub fn unattended_door(&self) -> Option<BorrowedFd<'_>> {
+        self.door.as_ref().filter(|_| self.panel.is_none() && self.door_shut_until.is_none()).map(Door::as_fd)
+    }
+
+    /// Somebody is at the door.
+    pub fn attend(&mut self, settings: &Settings, now: Duration) {
+        let Some(door) = &self.door else { return };
+        let (role, dir) = (self.roles.panel, self.state_dir.as_deref());
+        let keep = [door.as_fd().as_raw_fd()];
+        match process::fork_worker(c"obit-panel", &keep, || role(settings, dir, door)) {
+            Ok(pid) => self.panel = Some(pid),
+            Err(_) => self.door_shut_until = Some(now + PANEL_PAUSE),
+        }
     }
 
     /// Release health is only for those who receive reports, and only from disk.
@@ -246,6 +282,11 @@ impl Workers {
 
     /// A child has ended; `None` when it was none of ours.
     pub fn ended(&mut self, pid: i32, death: Death, settings: &Settings, now: Duration) -> Option<Ended> {
+        if self.panel == Some(pid) {
+            self.panel = None;
+            self.door_shut_until = (death != Death::Exited(0)).then(|| now + PANEL_PAUSE);
+            return Some(Ended::Served);
+        }
         if self.courier == Some(pid) {
             self.courier = None;
             let settled = death == Death::Exited(0);
@@ -299,6 +340,7 @@ impl Workers {
             let _ = process::kill(*pid, Signal::KILL);
             *deadline = Duration::MAX;
         }
+        self.door_shut_until = self.door_shut_until.filter(|until| now < *until);
         self.next(settings, now);
     }
 
@@ -307,7 +349,7 @@ impl Workers {
         let deadline =
             self.current.as_ref().map(|(.., deadline)| *deadline).filter(|deadline| *deadline != Duration::MAX);
         let courier = self.courier_due.filter(|_| self.courier.is_none());
-        deadline.into_iter().chain(courier).min()
+        deadline.into_iter().chain(courier).chain(self.door_shut_until).min()
     }
 
     /// Ends whoever is still there, and sees that they are gone, before we leave.

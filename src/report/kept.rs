@@ -46,11 +46,11 @@ pub fn find(spool: &Spool, prefix: Option<&str>) -> Result<Entry, String> {
     }
 }
 
-/// The report of an entry, with the JSON it was read from.
-pub fn read(spool: &Spool, entry: &Entry) -> Result<(Report, Vec<u8>), String> {
-    let json = spool.read(entry).map_err(|error: ReadError| format!("{}: {error}", entry.id))?;
+/// One in full, with the JSON it was read from.
+pub fn read(spool: &Spool, entry: Entry) -> Result<(Kept, Vec<u8>), String> {
+    let json = spool.read(&entry).map_err(|error: ReadError| format!("{}: {error}", entry.id))?;
     match serde_json::from_slice(&json) {
-        Ok(report) => Ok((report, json)),
+        Ok(report) => Ok((Kept { refused: spool.why_refused(&entry), report: Some(report), entry }, json)),
         Err(error) => Err(format!("{}: the report cannot be read ({error})", entry.id)),
     }
 }
@@ -74,19 +74,19 @@ impl Kept {
     pub fn state(&self) -> State {
         if self.report.is_some() { self.entry.state } else { State::Corrupt }
     }
-}
 
-/// Where the report is on its way, for a sentence.
-pub fn whereabouts(spool: &Spool, entry: &Entry) -> String {
-    let place = match entry.state {
-        State::Pending if entry.attempts > 0 => "waits after a failed delivery",
-        State::Open | State::Pending => "waits to be delivered",
-        State::Sent => "delivered",
-        State::Rejected => match spool.why_refused(entry) {
-            Some(why) => return format!("refused: {why}"),
-            None => "refused by the server",
-        },
-        State::Corrupt => "corrupt",
-    };
-    place.to_owned()
+    /// Where the report is on its way, for a sentence.
+    pub fn whereabouts(&self) -> String {
+        let place = match self.state() {
+            State::Pending if self.entry.attempts > 0 => "kept here after a failed delivery",
+            State::Open | State::Pending => "kept here, not delivered yet",
+            State::Sent => "delivered",
+            State::Rejected => match &self.refused {
+                Some(why) => return format!("refused: {why}"),
+                None => "refused by the server",
+            },
+            State::Corrupt => "corrupt",
+        };
+        place.to_owned()
+    }
 }

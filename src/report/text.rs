@@ -63,7 +63,7 @@ pub fn obituary(report: &Report, state: &str, now_unix_ms: u64, look: Look) -> S
 }
 
 /// Name and value of each line; an empty value leaves the line out.
-fn rows(report: &Report, state: &str, now_unix_ms: u64) -> Vec<(&'static str, String)> {
+pub fn rows(report: &Report, state: &str, now_unix_ms: u64) -> Vec<(&'static str, String)> {
     let process = &report.process;
     let ago = match now_unix_ms.checked_sub(report.at_unix_ms) {
         Some(ms) => format!(", {} ago", duration(ms)),

@@ -173,6 +173,11 @@ impl Dir {
         Ok(fcntl::renameat(self, name, to, new_name)?)
     }
 
+    /// linkat(2): a second name for a file, which must not be taken yet.
+    pub fn link(&self, name: &str, new_name: &str) -> io::Result<()> {
+        Ok(unistd::linkat(self, name, self, new_name, AtFlags::empty())?)
+    }
+
     pub fn remove(&self, name: &str) -> io::Result<()> {
         Ok(unistd::unlinkat(self, name, UnlinkatFlags::NoRemoveDir)?)
     }

@@ -6,6 +6,7 @@ mod delivery;
 mod ends;
 mod last_resort;
 mod need;
+mod panel;
 mod peers;
 mod proxied;
 mod proxy;
@@ -33,6 +34,7 @@ fn main() -> ExitCode {
         tls::trials(),
         proxied::trials(),
         consent::trials(),
+        panel::trials(),
         peers::trials(),
     ]
     .into_iter()

@@ -1,0 +1,279 @@
+//! The API and the page, asked over the real socket: who may ask, what they learn, and that PID 1 does not feel it.
+
+use crate::bed::{Bed, Running, both, trial};
+use crate::need::Need;
+use libtest_mimic::Trial;
+use nix::sys::signal::Signal;
+use serde_json::Value;
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
+use std::process::Command;
+use std::time::Duration;
+
+const CURL: &[Need] = &[Need::Tool("curl")];
+/// `storageos:storageos`, as the page has it.
+const PAGES_OWN: &str = "authorization: Basic c3RvcmFnZW9zOnN0b3JhZ2Vvcw==";
+
+pub fn trials() -> Vec<Trial> {
+    let mut trials = vec![
+        trial("the page's own curl call switches crash reports off, and they stay off", CURL, pages_call),
+        trial("without the password only the probe is answered", &[], password),
+        trial("a password that nobody chose is made, and only its owner can read it", &[], made_password),
+        trial("an address that others reach needs a password that somebody chose", &[], open_address),
+        trial("foreign pages and foreign names get nothing", &[], foreign),
+        trial("what is too long or too slow is cut off", &[], limits),
+        trial("every path of the OpenAPI document answers, and no other", &[], document),
+        trial("a crash is told on the page and by its id, and its words are only words", &[], crash),
+        trial("a choice that cannot be stored is refused", &[], unstorable),
+        trial("whoever serves may be killed; the next one who asks is served", &[], killed),
+    ];
+    trials.extend(both("two hundred clients at once change nothing in init", &[], crowd));
+    trials
+}
+
+/// A program that lives, with the API open and the page's credentials.
+fn open(bed: &Bed) -> (Running, String) {
+    let run = bed
+        .run(&["--api", "127.0.0.1:0"], ["sleep", "1000"])
+        .env("USERNAME", "storageos")
+        .env("PASSWORD", "storageos")
+        .start();
+    let address = address(&run);
+    (run, address)
+}
+
+fn address(run: &Running) -> String {
+    run.complains("/, with the credentials");
+    let stderr = run.stderr();
+    let (_, rest) = stderr.split_once("http://").expect("the line that says where");
+    rest.split_once('/').expect("an address").0.to_owned()
+}
+
+struct Answer {
+    status: u16,
+    head: String,
+    body: String,
+}
+
+impl Answer {
+    fn json(&self) -> Value {
+        serde_json::from_str(&self.body).unwrap_or_else(|error| panic!("{error}: {}", self.body))
+    }
+}
+
+/// One request on a connection of its own. `head` is header lines.
+fn ask(address: &str, method: &str, path: &str, head: &[&str], body: &str) -> Answer {
+    let head: String = head.iter().map(|line| format!("{line}\r\n")).collect();
+    let host = if head.contains("host:") { String::new() } else { format!("host: {address}\r\n") };
+    let length = if body.is_empty() { String::new() } else { format!("content-length: {}\r\n", body.len()) };
+    raw(address, &format!("{method} {path} HTTP/1.1\r\n{host}connection: close\r\n{length}{head}\r\n{body}"))
+}
+
+fn raw(address: &str, text: &str) -> Answer {
+    let mut stream = TcpStream::connect(address).expect("somebody listens");
+    stream.set_read_timeout(Some(crate::bed::DEADLINE)).unwrap();
+    let _ = stream.write_all(text.as_bytes());
+    let mut answer = Vec::new();
+    let _ = stream.read_to_end(&mut answer);
+    let answer = String::from_utf8_lossy(&answer).into_owned();
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap_or((&answer, ""));
+    let status = head.split(' ').nth(1).and_then(|status| status.parse().ok()).unwrap_or(0);
+    Answer { status, head: head.to_lowercase(), body: body.to_owned() }
+}
+
+fn get(address: &str, path: &str) -> Answer {
+    ask(address, "GET", path, &[PAGES_OWN], "")
+}
+
+fn put(address: &str, body: &str) -> Answer {
+    ask(address, "PUT", "/v1/telemetry", &[PAGES_OWN, "content-type: application/json"], body)
+}
+
+fn pages_call(bed: &Bed) {
+    let (run, address) = open(bed);
+    // As it stands on the page, but for the port.
+    let call = r#"curl -sS -X "PUT" "http://ADDRESS/v1/telemetry"        \
+         -H 'Content-Type: application/json; charset=utf-8' \
+         -u 'storageos:storageos'                           \
+         -d $'{
+             "telemetryEnabled": true,
+             "reportErrors": false
+         }'"#;
+    let output = Command::new("bash").args(["-c", &call.replace("ADDRESS", &address)]).output().expect("bash");
+    let answer: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    assert_eq!((&answer["telemetryEnabled"], &answer["reportErrors"]), (&true.into(), &false.into()));
+    assert_eq!(answer["effective"]["errors"], false);
+    run.complains("the API, user storageos switched crash reports off, the daily report on, the version query on");
+    // A part of it leaves the rest as it is.
+    assert_eq!(put(&address, r#"{"telemetryEnabled": false}"#).json()["reportErrors"], false);
+    drop(run);
+    let (_run, address) = open(bed);
+    let answer = get(&address, "/v1/telemetry").json();
+    assert_eq!((&answer["telemetryEnabled"], &answer["reportErrors"]), (&false.into(), &false.into()));
+    let by = answer["channels"][0]["closedBy"][0]["by"].as_str().unwrap();
+    assert!(by.starts_with("the choice of the API, user storageos at 2"), "{by}");
+}
+
+fn password(bed: &Bed) {
+    let (_run, address) = open(bed);
+    assert_eq!(ask(&address, "GET", "/v1/health", &[], "").body, "{\"status\":\"ok\"}\n");
+    for path in ["/", "/metrics", "/v1/crashes", "/v1/telemetry", "/panel.css", "/nothing"] {
+        let answer = ask(&address, "GET", path, &[], "");
+        assert_eq!(answer.status, 401, "{path}");
+        assert!(answer.head.contains("www-authenticate: basic realm="), "{}", answer.head);
+    }
+    let wrong = "authorization: Basic c3RvcmFnZW9zOndyb25n";
+    let statuses: Vec<u16> = (0..12).map(|_| ask(&address, "GET", "/v1/crashes", &[wrong], "").status).collect();
+    assert_eq!(statuses, [[401; 10].as_slice(), &[429; 2]].concat());
+    let answer = get(&address, "/v1/crashes");
+    assert!(answer.status == 429 && answer.head.contains("retry-after: "), "{}", answer.head);
+}
+
+fn made_password(bed: &Bed) {
+    let run = bed.run(&["--api", "127.0.0.1:0"], ["sleep", "1000"]).start();
+    let address = address(&run);
+    let file = bed.state().join("api-credentials");
+    run.complains(&format!("with the credentials in {}", file.display()));
+    let credentials = std::fs::read_to_string(&file).unwrap();
+    let basic = data_encoding::BASE64.encode(credentials.trim_end().as_bytes());
+    let answer = ask(&address, "GET", "/v1/version", &[&format!("authorization: Basic {basic}")], "");
+    assert_eq!(answer.json()["version"], env!("CARGO_PKG_VERSION"));
+    assert_eq!(ask(&address, "GET", "/v1/version", &[PAGES_OWN], "").status, 401);
+}
+
+fn open_address(bed: &Bed) {
+    let run = bed.run(&["--api", "0.0.0.0:0"], ["sh", "-c", "exit 4"]).end();
+    run.code(4)
+        .complains("the API on 0.0.0.0:0 is not opened: others can reach that address and no password was chosen");
+}
+
+fn foreign(bed: &Bed) {
+    let (_run, address) = open(bed);
+    let with = |line: &str| ask(&address, "GET", "/v1/telemetry", &[PAGES_OWN, line], "").status;
+    assert_eq!(with("host: evil.example"), 421);
+    assert_eq!(with("host: app.ns.svc:5705"), 200);
+    assert_eq!(with("origin: http://evil.example"), 403);
+    assert_eq!(with(&format!("origin: http://{address}")), 200);
+    assert_eq!(with("sec-fetch-site: cross-site"), 403);
+    let answer = ask(&address, "OPTIONS", "/v1/telemetry", &[PAGES_OWN], "");
+    assert!(answer.status == 405 && !answer.head.contains("access-control"), "{}", answer.head);
+    let form = ask(&address, "PUT", "/v1/telemetry", &[PAGES_OWN, "content-type: text/plain"], "{}");
+    assert_eq!(form.status, 415);
+}
+
+fn limits(bed: &Bed) {
+    let (_run, address) = open(bed);
+    assert_eq!(put(&address, &format!("{{{}}}", " ".repeat(70_000))).status, 413);
+    assert_eq!(get(&address, &format!("/{}", "x".repeat(20_000))).status, 431);
+    let long = format!("x: {}", "y".repeat(20_000));
+    assert_eq!(ask(&address, "GET", "/v1/health", &[&long], "").status, 431);
+    for body in ["", "[]", "{", "{\"reportErrors\": 1}", "{\"reportError\": false}", "{\"reportErrors\": false} x"] {
+        assert_eq!(put(&address, body).status, 400, "{body}");
+    }
+    // The body never comes; then the head never ends.
+    let head = format!("PUT /v1/telemetry HTTP/1.1\r\nhost: {address}\r\n{PAGES_OWN}\r\n");
+    let late = raw(&address, &format!("{head}content-type: application/json\r\ncontent-length: 10\r\n\r\n{{"));
+    assert_eq!(late.status, 408);
+    assert_ne!(raw(&address, &head).status, 200);
+    assert_eq!(get(&address, "/v1/telemetry").json()["reportErrors"], true);
+}
+
+fn document(bed: &Bed) {
+    let (_run, address) = open(bed);
+    let document = get(&address, "/v1/openapi.json").json();
+    let paths = document["paths"].as_object().expect("paths");
+    for (path, methods) in paths {
+        let answer = get(&address, &path.replace("{id}", "00"));
+        let expected = if path.contains("{id}") { 404 } else { 200 };
+        assert_eq!(answer.status, expected, "{path}");
+        assert!(methods["get"]["responses"].get(expected.to_string()).is_some(), "{path}");
+        let refused = ask(&address, "DELETE", path, &[PAGES_OWN], "");
+        assert_eq!(refused.status, 405, "{path}");
+    }
+    assert_eq!(paths.len(), 7);
+    for path in ["/v1", "/v1/", "/v2/health", "/v1/health/x", "//", "/../v1/health", "/crashes/zz"] {
+        assert_eq!(get(&address, path).status, 404, "{path}");
+    }
+}
+
+fn crash(bed: &Bed) {
+    let words = "<script>alert(1)</script> & more";
+    let script = format!("echo '{words}' >&2; kill -SEGV $$");
+    bed.run(&["--component", "<b>web</b>"], ["sh", "-c", &script]).end().code(139);
+    let (_run, address) = open(bed);
+    let list = get(&address, "/v1/crashes").json();
+    let id = list[0]["event_id"].as_str().unwrap().to_owned();
+    assert_eq!((&list[0]["kind"], &list[0]["component"]), (&"SIGSEGV".into(), &"<b>web</b>".into()));
+    let report = get(&address, &format!("/v1/crashes/{}", &id[..6])).json();
+    assert_eq!(report["event_id"], *id);
+    for path in ["/", &format!("/crashes/{id}")] {
+        let page = get(&address, path);
+        assert!(page.body.contains("SIGSEGV") && page.body.contains("&lt;b&gt;web&lt;/b&gt;"), "{}", page.body);
+        assert!(!page.body.contains("<script>alert") && !page.body.contains("<b>web"), "{}", page.body);
+        assert!(page.head.contains("content-security-policy: default-src 'none'"), "{}", page.head);
+    }
+    assert!(get(&address, &format!("/crashes/{id}")).body.contains("&lt;script&gt;alert(1)&lt;/script&gt; &amp; more"));
+    let metrics = get(&address, "/metrics").body;
+    assert!(metrics.contains("\nobit_crash_reports{state=\"pending\"} 1\n"), "{metrics}");
+    assert_eq!(get(&address, "/v1/components").json()[0]["name"], "sleep");
+}
+
+fn unstorable(bed: &Bed) {
+    let (_run, address) = open(bed);
+    std::fs::create_dir(bed.state().join("consent.lock")).unwrap();
+    let answer = put(&address, "{\"reportErrors\": false}");
+    assert_eq!(answer.status, 503);
+    assert!(answer.json()["message"].as_str().unwrap().contains("nothing has changed"), "{}", answer.body);
+}
+
+/// The one who serves, as we see it.
+fn server(run: &Running) -> Option<i32> {
+    let is_panel = |pid: &i32| {
+        std::fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|comm| comm.trim_end() == "obit-panel")
+    };
+    run.children().into_iter().find(is_panel)
+}
+
+fn killed(bed: &Bed) {
+    let (run, address) = open(bed);
+    assert_eq!(ask(&address, "GET", "/v1/health", &[], "").status, 200);
+    let first = run.until("somebody serves", || server(&run));
+    nix::sys::signal::kill(nix::unistd::Pid::from_raw(first), Signal::SIGKILL).unwrap();
+    run.until("it is gone", || (server(&run) != Some(first)).then_some(()));
+    assert_eq!(ask(&address, "GET", "/v1/health", &[], "").status, 200);
+}
+
+/// Private dirty memory in KiB, threads.
+fn weight(pid: i32) -> (u64, u64) {
+    let field = |file: &str, name: &str| {
+        let text = std::fs::read_to_string(format!("/proc/{pid}/{file}")).unwrap();
+        let line = text.lines().find(|line| line.starts_with(name)).unwrap_or_default().to_owned();
+        line.split_whitespace().nth(1).and_then(|n| n.parse().ok()).unwrap()
+    };
+    (field("smaps_rollup", "Private_Dirty"), field("status", "Threads"))
+}
+
+fn crowd(bed: &Bed) {
+    let (run, address) = open(bed);
+    assert_eq!(ask(&address, "GET", "/v1/health", &[], "").status, 200);
+    let before = weight(run.pid());
+    let clients: Vec<_> = (0..200)
+        .map(|n| {
+            let address = address.clone();
+            std::thread::spawn(move || match n % 4 {
+                0 => get(&address, "/").status,
+                1 => ask(&address, "GET", "/", &["authorization: Basic eDp5"], "").status,
+                2 => raw(&address, "GET / HT").status,
+                _ => get(&address, "/v1/crashes").status,
+            })
+        })
+        .collect();
+    let statuses: Vec<u16> = clients.into_iter().map(|client| client.join().unwrap()).collect();
+    assert!(statuses.contains(&401), "{statuses:?}");
+    assert_eq!(ask(&address, "GET", "/v1/health", &[], "").status, 200);
+    let after = weight(run.pid());
+    assert_eq!(after.1, 1);
+    assert!(after.0 <= before.0 + 16, "{before:?} {after:?}");
+    run.signal(Signal::SIGTERM);
+    assert!(run.end().took < Duration::from_secs(50));
+}
