@@ -121,37 +121,4 @@ pub(super) fn precise(unix_ms: u64) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::report::StderrTail;
-
-    fn report() -> Report {
-        serde_json::from_value(json!({
-            "format": 1, "event_id": "ab".repeat(16), "at_unix_ms": 1_700_000_000_250u64, "complete": true, "reason": "signal",
-            "level": "fatal", "component": "app", "kind": "SIGSEGV", "summary": "segmentation fault", "exit": {"signal": "SIGSEGV",
-            "signal_number": 11, "code": 139, "core_dumped": true}, "run": {"id": "cd".repeat(16), "started_unix_ms": 1_699_999_990_000u64, "release": "app@1.0"},
-            "fingerprint": ["obit", "app", "signal", "SIGSEGV"], "obit_version": "0.1.0",
-            "stderr_tail": {"text": "one\n\ntwo\n", "total_bytes": 9, "kept_bytes": 9, "masked": 0}
-        })).unwrap()
-    }
-
-    #[test]
-    fn the_envelope_is_lines_with_true_lengths() {
-        let mut report = report();
-        report.stderr_tail = Some(StderrTail { text: "é\n".to_owned(), ..StderrTail::default() });
-        let bytes = crash(&report, None, Size::Whole, 1_700_000_001_000);
-        let text = String::from_utf8(bytes).unwrap();
-        let mut rest = text.split_once('\n').unwrap().1;
-        assert!(text.starts_with("{\"event_id\":\"abab") && text.contains("\"sent_at\":\"2023-11-14T22:13:21.000Z\""));
-        let mut kinds = Vec::new();
-        while !rest.is_empty() {
-            let (head, after) = rest.split_once('\n').unwrap();
-            let head: Value = serde_json::from_str(head).unwrap();
-            let length = head["length"].as_u64().unwrap() as usize;
-            assert_eq!(&after[length..=length], "\n");
-            kinds.push(head["type"].as_str().unwrap().to_owned());
-            rest = &after[length + 1..];
-        }
-        assert_eq!(kinds, ["event", "attachment"]);
-    }
-}
+mod tests;

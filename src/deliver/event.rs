@@ -7,13 +7,14 @@
 #![forbid(unsafe_code)]
 
 use super::envelope::{Size, precise};
+use super::stack;
 use crate::report::{Report, names};
 use serde_json::{Map, Value, json};
 
 /// Tag values and server name.
 const SHORT_BYTES: usize = 200;
 /// exception.value and the like.
-const LONG_BYTES: usize = 8192;
+pub(super) const LONG_BYTES: usize = 8192;
 /// Breadcrumbs made of the last lines of stderr.
 const BREADCRUMBS: usize = 30;
 
@@ -31,30 +32,29 @@ pub fn event(report: &Report, server_name: Option<&str>, size: Size) -> Value {
     tag("exit.core_dumped", report.exit.core_dumped.map(|core| core.to_string()));
     tag("component", Some(report.component.clone()));
     tag("obit.version", Some(report.obit_version.clone()));
-    let mut mechanism = json!({"type": "obit.exit", "handled": false});
-    if let (Some(name), Some(number)) = (&report.exit.signal, report.exit.signal_number) {
-        mechanism["type"] = "signalhandler".into();
-        mechanism["meta"] = json!({"signal": {"number": number, "name": name}});
-    }
     let mut event = json!({
         "event_id": report.event_id,
         "timestamp": report.at_unix_ms as f64 / 1000.0,
         "platform": "native",
         "level": report.level,
         "logger": "obit",
-        "server_name": cut(server_name.unwrap_or(&report.host.name), SHORT_BYTES),
         "tags": tags,
         "fingerprint": report.fingerprint,
-        "exception": {"values": [{
-            "type": report.kind,
-            "value": cut(&format!("{}: {}", report.component, report.summary), LONG_BYTES),
-            "mechanism": mechanism,
-        }]},
+        "exception": {"values": stack::exceptions(report, size)},
         "contexts": contexts(report, size),
         "sdk": {"name": "obit", "version": env!("CARGO_PKG_VERSION")},
     });
     if size != Size::Trimmed {
         event["breadcrumbs"] = json!({"values": breadcrumbs(report)});
+        event["threads"] = json!({"values": stack::threads(report)});
+    }
+    event["debug_meta"] = json!({"images": stack::images(report)});
+    if let Some(event) = event.as_object_mut() {
+        let is_empty = |value: &Value| value.as_array().is_some_and(Vec::is_empty);
+        event.retain(|_, value| !(is_empty(&value["values"]) || is_empty(&value["images"])));
+    }
+    if let Some(name) = known(server_name.unwrap_or(&report.host.name)) {
+        event["server_name"] = cut(name, SHORT_BYTES).into();
     }
     if let Some(release) = report.run.release.as_deref().and_then(names::release) {
         event["release"] = release.into();
@@ -83,15 +83,15 @@ fn contexts(report: &Report, size: Size) -> Value {
     let host = &report.host;
     let usage = process.usage.as_ref();
     let mut contexts = json!({
-        "os": {"type": "os", "name": "Linux", "kernel_version": host.kernel, "distribution_name": host.os_name, "distribution_version": host.os_version},
-        "device": {"type": "device", "arch": host.arch, "memory_size": host.memory_bytes, "free_memory": host.memory_available_bytes,
+        "os": {"type": "os", "name": "Linux", "kernel_version": known(&host.kernel), "distribution_name": host.os_name, "distribution_version": host.os_version},
+        "device": {"type": "device", "arch": known(&host.arch), "memory_size": host.memory_bytes, "free_memory": host.memory_available_bytes,
                    "processor_count": host.cpus, "boot_time": host.boot_unix_ms.map(precise)},
         "app": {"type": "app", "app_name": report.component, "app_start_time": precise(report.run.started_unix_ms)},
         "process": {"type": "process", "pid": process.pid, "argv": process.argv, "exe": process.exe, "build_id": process.build_id,
                     "cwd": process.cwd, "uid": process.uid, "gid": process.gid, "uptime_ms": report.run.uptime_ms,
                     "user_us": usage.map(|usage| usage.user_us), "system_us": usage.map(|usage| usage.system_us),
                     "max_rss_kib": usage.map(|usage| usage.max_rss_kib), "release": report.run.release, "environment": report.run.environment,
-                    "spawn_error": process.spawn_error, "suppressed": report.suppressed, "env": process.env},
+                    "died_at": precise(report.at_unix_ms), "spawn_error": process.spawn_error, "suppressed": report.suppressed, "env": process.env},
         "evidence": {"type": "evidence", "complete": report.complete, "core_pattern": host.core_pattern,
                      "gaps": report.gaps.iter().map(|gap| format!("{}: {}", gap.what, gap.why)).collect::<Vec<_>>()},
     });
@@ -113,10 +113,15 @@ fn contexts(report: &Report, size: Size) -> Value {
     if size == Size::Trimmed {
         contexts["process"]["argv"] = Value::Null;
         contexts["process"]["env"] = Value::Null;
-        contexts["evidence"]["trimmed"] = "stderr, argv, env: the server takes nothing of that size".into();
+        contexts["evidence"]["trimmed"] = "threads, stderr, argv, env: the server takes nothing of that size".into();
     }
     strip_nulls(&mut contexts);
     contexts
+}
+
+/// An empty text is one that is not known.
+fn known(text: &str) -> Option<&str> {
+    Some(text).filter(|text| !text.is_empty())
 }
 
 /// What is not known is absent, not null.
@@ -128,7 +133,7 @@ fn strip_nulls(value: &mut Value) {
 }
 
 /// At most `bytes` bytes, cut between characters.
-fn cut(text: &str, bytes: usize) -> &str {
+pub(super) fn cut(text: &str, bytes: usize) -> &str {
     let mut end = text.len().min(bytes);
     while !text.is_char_boundary(end) {
         end -= 1;

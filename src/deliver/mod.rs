@@ -10,6 +10,7 @@ pub mod ledger;
 pub mod proxy;
 pub mod rate;
 pub mod retry;
+pub mod stack;
 pub mod standing;
 pub mod transport;
 pub mod turn;

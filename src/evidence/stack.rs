@@ -133,6 +133,18 @@ pub struct ThreadStack {
     pub stack: Stack,
 }
 
+/// An ELF file that was mapped into the process.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct Image {
+    pub file: String,
+    /// GNU build id in hex.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub build_id: Option<String>,
+    /// Where it begins, as [`Frame::image_address`] has it.
+    pub address: u64,
+    pub size: u64,
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -16,6 +16,7 @@ pub mod text;
 pub use crate::evidence::host::Host;
 
 use crate::case::Reason;
+use crate::evidence::stack::{Exception, Image, ThreadStack};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -49,6 +50,14 @@ pub struct Report {
     pub stop: Option<StopFacts>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stderr_tail: Option<StderrTail>,
+    /// What the program threw, printed or was killed by, with its stack; the one that ended it last.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub exceptions: Vec<Exception>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub threads: Vec<ThreadStack>,
+    /// The ELF files that their frames are in.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub images: Vec<Image>,
     #[serde(default)]
     pub host: Host,
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]

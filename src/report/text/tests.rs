@@ -64,6 +64,9 @@ fn segfault() -> Report {
             kept_bytes: 90,
             masked: 1,
         }),
+        exceptions: Vec::new(),
+        threads: Vec::new(),
+        images: Vec::new(),
         host: Host {
             name: "web-5d9c7".to_owned(),
             arch: "x86_64".to_owned(),
