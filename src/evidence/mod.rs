@@ -4,6 +4,8 @@
 
 pub mod build_id;
 pub mod host;
+pub mod memory;
 pub mod oom;
+pub mod snapshot;
 pub mod stack;
 pub mod zombie;
