@@ -84,7 +84,10 @@ pub fn start(
                 Placement::OwnSession => Place::OwnSession,
                 Placement::Inherited => Place::Inherited,
             },
-            terminal: foreground.as_ref().map(Foreground::terminal),
+            terminal: foreground.as_ref().and_then(|foreground| match gave_up_terminal {
+                Some(_) => Some(foreground.terminal()),
+                None => foreground.to_give(),
+            }),
             stderr: child_end.as_ref().map(|end| end.write.as_fd()),
             both_streams: child_end.as_ref().is_some_and(|end| end.both_streams),
             mask: caller.mask,

@@ -2,7 +2,8 @@
 //!
 //! | our place | what is done |
 //! |---|---|
-//! | no terminal, or in its background | nothing is taken |
+//! | no terminal | nothing |
+//! | background of a job-control shell | nothing is taken; a child that reads is stopped, and we with it; put in front we hand on |
 //! | foreground of a job-control shell | the child's group gets the foreground; when it is stopped we stop too, so that the shell sees it; on SIGCONT both go on |
 //! | session leader, or PID 1 with `-t` | the child's group gets the foreground; nobody could continue us, so a stop from the keyboard is undone, as the kernel does for orphaned groups |
 
@@ -21,21 +22,25 @@ pub struct Foreground {
 }
 
 impl Foreground {
-    /// The terminal, if we have one and are in its foreground.
+    /// The terminal, if we have one.
     pub fn ours() -> Option<Foreground> {
         let terminal = Terminal::find()?;
-        let own_group = process::own_group();
-        (terminal.foreground().ok()? == own_group).then_some(Foreground { terminal, own_group, child_group: None })
+        Some(Foreground { terminal, own_group: process::own_group(), child_group: None })
     }
 
     pub fn terminal(&self) -> &Terminal {
         &self.terminal
     }
 
-    /// The child has a group of its own: it gets the foreground. The child does the same, whoever comes first.
+    /// The terminal to hand over: ours to give while we are in its foreground.
+    pub fn to_give(&self) -> Option<&Terminal> {
+        self.terminal.foreground().is_ok_and(|front| front == self.own_group).then_some(&self.terminal)
+    }
+
+    /// The child has a group of its own: it gets what we have. The child does the same, whoever comes first.
     pub fn hand_over(&mut self, child_group: i32) {
         self.child_group = Some(child_group);
-        let _ = self.terminal.give_to(child_group);
+        self.hand_over_again();
     }
 
     /// Whether the child's group has the foreground now.
@@ -45,10 +50,8 @@ impl Foreground {
 
     /// After a continuation: if the shell put us into the foreground, the child goes there.
     pub fn hand_over_again(&self) {
-        if let Some(group) = self.child_group
-            && self.terminal.foreground().is_ok_and(|fg| fg == self.own_group)
-        {
-            let _ = self.terminal.give_to(group);
+        if let (Some(group), Some(terminal)) = (self.child_group, self.to_give()) {
+            let _ = terminal.give_to(group);
         }
     }
 

@@ -15,6 +15,7 @@ mod server;
 mod signals;
 mod stderr;
 mod stop;
+mod terminal;
 mod tls;
 mod view;
 
@@ -27,6 +28,7 @@ fn main() -> ExitCode {
         signals::trials(),
         stop::trials(),
         last_resort::trials(),
+        terminal::trials(),
         reap::trials(),
         view::trials(),
         stderr::trials(),

@@ -15,6 +15,7 @@ pub fn trials() -> Vec<Trial> {
     trials.extend(both("a grandchild that ignores TERM is killed in bounded time", &[], drain_kills));
     trials.extend(both("obit leaves the moment the last one is gone", &[], leaves_at_once));
     trials.extend(both("a stopped grandchild does not hold the end up", &[], drain_stopped));
+    trials.extend(both("in a shared PID namespace the neighbours are left alone", &[], neighbours));
     trials.extend(both("the grandchildren's ends do not change the code", &[], codes_of_others));
     trials.extend(both("a program that was stopped is not taken for ended", &[], stopped_is_alive));
     trials
@@ -92,6 +93,16 @@ fn drain_stopped(bed: &Bed) {
     let ended = bed.script("setsid sleep 1000 & pid=$!; sleep 0.05; kill -STOP $pid; exit 5").end();
     ended.code(5);
     assert!(ended.took < Duration::from_secs(20), "{:?}", ended.took);
+}
+
+/// `shareProcessNamespace`, `docker run --pid`: others are there, and init is none of their parents.
+fn neighbours(bed: &Bed) {
+    let script = format!(
+        "sleep 1000 & them=$!; {} -- sh -c 'setsid sleep 1000 & exit 3'; echo code $?; kill $them && echo lived",
+        crate::bed::binary().display()
+    );
+    let ended = bed.command("sh").args(["-c", &script]).end();
+    assert_eq!(ended.stdout(), "code 3\nlived\n");
 }
 
 fn codes_of_others(bed: &Bed) {
