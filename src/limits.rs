@@ -113,3 +113,17 @@ pub const API_FAILURES: u32 = 10;
 pub const API_FAILURES_WINDOW: Duration = Duration::from_secs(60);
 /// Crashes told in one answer.
 pub const API_CRASHES: usize = 100;
+
+/// The version question in all: every try of every name server.
+pub const DNS_TIMEOUT: Duration = Duration::from_secs(20);
+/// Between two rounds through the name servers.
+pub const DNS_PAUSE: Duration = Duration::from_millis(500);
+/// Between two version questions, more or less [`ASK_SPREAD`], so that a fleet that started together drifts apart.
+pub const ASK_EVERY: Duration = Duration::from_secs(24 * 3_600);
+pub const ASK_SPREAD: Duration = Duration::from_secs(4 * 3_600);
+/// The first question waits for a random part of this.
+pub const ASK_FIRST: Duration = Duration::from_secs(600);
+/// An urgent upgrade is logged again after this.
+pub const NOTICE_AGAIN: Duration = Duration::from_secs(24 * 3_600);
+/// The API server's version, of which nothing depends.
+pub const KUBERNETES_TIMEOUT: Duration = Duration::from_secs(5);

@@ -2,12 +2,13 @@
 
 #![forbid(unsafe_code)]
 
-use super::{crashes, doctor, telemetry};
+use super::{crashes, doctor, telemetry, upgrade};
 use crate::config::options::{SETTINGS, Section};
 use crate::config::{self, Loaded};
 use crate::death::OWN_FAILURE;
 use crate::say::{Level, say};
 use crate::spool::{Spool, State, marker, place};
+use crate::telemetry::check;
 use clap::{Arg, ArgAction, ArgMatches, Command};
 use std::ffi::OsString;
 use std::io::Write as _;
@@ -88,6 +89,7 @@ pub fn tree() -> Command {
                 .arg(state_dir()),
         )
         .subcommand(telemetry::tree())
+        .subcommand(upgrade::tree(json, state_dir))
         .subcommand(
             Command::new("config")
                 .about("Look at the configuration")
@@ -175,6 +177,10 @@ fn carry_out(matches: &ArgMatches) -> Result<(), String> {
             Ok(())
         }
         "doctor" => doctor::carry_out(&load(matches)?, matches.get_flag("json")),
+        "upgrade" => {
+            let (name, matches) = matches.subcommand().ok_or("no command was given")?;
+            upgrade::carry_out(name, matches, || load(matches))
+        }
         "telemetry" => telemetry::carry_out(matches, &load(matches)?.settings),
         "config" => match matches.subcommand() {
             Some(("show", matches)) => show_config(&load_plain()?, matches.get_flag("json")),
@@ -223,12 +229,14 @@ fn status(matches: &ArgMatches) -> Result<(), String> {
     let count = |wanted: &str| entries.iter().filter(|entry| entry.state.as_str() == wanted).count();
     let running = marker::living(&state_dir).len();
     let states = ["pending", "sent", "rejected", "corrupt"].map(|state| (state, count(state)));
+    let upgrade = check::standing(&load(matches)?.settings, Some(&state_dir));
     let mut out = std::io::stdout();
     if matches.get_flag("json") {
         let mut object: serde_json::Map<String, serde_json::Value> =
             states.iter().map(|(state, n)| ((*state).to_owned(), (*n).into())).collect();
         object.insert("running".to_owned(), running.into());
         object.insert("state_dir".to_owned(), state_dir.display().to_string().into());
+        object.insert("upgrade".to_owned(), upgrade.json());
         let _ = writeln!(out, "{}", serde_json::Value::Object(object));
         return Ok(());
     }
@@ -237,6 +245,7 @@ fn status(matches: &ArgMatches) -> Result<(), String> {
     for (state, n) in states {
         let _ = writeln!(out, "{state:<16} {n}");
     }
+    let _ = writeln!(out, "{:<16} {}", "upgrade", upgrade.sentence());
     Ok(())
 }
 

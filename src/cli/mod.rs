@@ -8,6 +8,7 @@ pub mod doctor;
 pub mod personality;
 pub mod run;
 pub mod telemetry;
+pub mod upgrade;
 
 use crate::init::Launch;
 use std::ffi::OsString;

@@ -85,7 +85,10 @@ fn status(consent: &Consent, settings: &Settings, as_json: bool) {
                 let others = blocks.map(|by| format!(", and by {by}")).collect::<String>();
                 format!("off  by {by}{others}")
             }
-            (None, false) => "on   but there is no destination, so nothing leaves: no DSN is set".to_owned(),
+            (None, false) => {
+                let what = if channel == Channel::Dns { "DNS zone" } else { "DSN" };
+                format!("on   but there is no destination, so nothing leaves: no {what} is set")
+            }
             (None, true) => match consent.stored.choice(channel) {
                 Some(choice) => format!("on   by {choice}"),
                 None => "on   nobody switched it off".to_owned(),
@@ -122,6 +125,6 @@ fn object(consent: &Consent, settings: &Settings) -> Value {
 fn destination(channel: Channel, settings: &Settings) -> bool {
     match channel {
         Channel::Errors | Channel::Daily => settings.dsn.is_some(),
-        Channel::Dns => false,
+        Channel::Dns => settings.dns_zone.is_some(),
     }
 }

@@ -90,6 +90,14 @@ pub struct Settings {
     /// Slug of a Sentry cron monitor that is checked in with the daily report.
     pub monitor: Option<String>,
 
+    /// Zone, keys and name servers of the version question, as given; checked by whoever asks.
+    pub dns_zone: Option<String>,
+    pub dns_keys: Option<String>,
+    pub dns_resolver: Option<String>,
+    /// Told with the version question, if they are set.
+    pub k8s_distro: Option<String>,
+    pub k8s_version: Option<String>,
+
     /// `LOG_FORMAT=json`.
     pub log_json: bool,
     pub verbose: bool,
@@ -138,6 +146,12 @@ impl Default for Settings {
             api_password: None,
             api_credentials: None,
             api_hosts: Vec::new(),
+
+            dns_zone: None,
+            dns_keys: None,
+            dns_resolver: None,
+            k8s_distro: None,
+            k8s_version: None,
             log_json: false,
             verbose: false,
         }

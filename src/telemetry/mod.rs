@@ -2,6 +2,8 @@
 
 #![forbid(unsafe_code)]
 
+pub mod check;
 pub mod dns;
 pub mod identity;
 pub mod inventory;
+pub mod upgrade;

@@ -5,6 +5,7 @@ mod consent;
 mod delivery;
 mod ends;
 mod last_resort;
+mod nameserver;
 mod need;
 mod panel;
 mod peers;
@@ -17,6 +18,7 @@ mod stderr;
 mod stop;
 mod terminal;
 mod tls;
+mod upgrade;
 mod view;
 
 use std::process::ExitCode;
@@ -37,6 +39,7 @@ fn main() -> ExitCode {
         proxied::trials(),
         consent::trials(),
         panel::trials(),
+        upgrade::trials(),
         peers::trials(),
     ]
     .into_iter()

@@ -84,6 +84,11 @@ pub fn zone(text: &str) -> Result<String, String> {
     Ok(zone)
 }
 
+/// The owner of a record within the zone: for one version, or for all that have none of their own.
+pub fn wildcard(version: Option<&str>) -> String {
+    version.map_or_else(|| format!("*.{FORMAT}"), |version| format!("*.v{}.{FORMAT}", encode(version)))
+}
+
 /// The label of an id, without its letter.
 fn pseudonym(salt: &[u8], kind: Id, id: &str) -> String {
     let kind = match kind {
