@@ -62,7 +62,10 @@ pub fn resolve(settings: &Settings) -> Place {
 pub fn existing(settings: &Settings) -> Result<PathBuf, Vec<PathBuf>> {
     let mut candidates = candidates(settings);
     candidates.retain(|candidate| settings.state_dir.is_none() || candidate.kind == Kind::Asked);
-    let found = candidates.iter().find_map(|candidate| candidate.existing(effective_uid()));
+    let uid = effective_uid();
+    let in_use = candidates.iter().find_map(|candidate| candidate.existing(uid, "spool"));
+    // A run without incident leaves a directory of ours with nothing in it.
+    let found = in_use.or_else(|| candidates.iter().find_map(|candidate| candidate.existing(uid, ".")));
     found.ok_or_else(|| candidates.into_iter().map(|candidate| candidate.path).collect())
 }
 
@@ -128,12 +131,13 @@ impl Candidate {
         }
     }
 
-    fn existing(&self, uid: u32) -> Option<PathBuf> {
+    /// Ours, and with this in it.
+    fn existing(&self, uid: u32, inside: &str) -> Option<PathBuf> {
         let own = self.path.join(own_name(uid));
         let dirs = if self.may_be_shared() { vec![own, self.path.clone()] } else { vec![self.path.clone()] };
         dirs.into_iter().find(|dir| {
-            let spool = Dir::open(dir).and_then(|dir| dir.open_dir("spool"));
-            spool.and_then(|spool| spool.status()).is_ok_and(|status| is_ours(&status, uid))
+            let inside = Dir::open(dir).and_then(|dir| dir.open_dir(inside));
+            inside.and_then(|inside| inside.status()).is_ok_and(|status| is_ours(&status, uid))
         })
     }
 
@@ -202,6 +206,7 @@ mod tests {
         assert_eq!((place.dir.as_deref(), &place.refused[..]), (Some(&*dir), &[][..]));
         assert_eq!(std::fs::metadata(&dir).unwrap().mode() & 0o777, 0o700);
         assert_eq!(std::fs::metadata(temp.path().join("a")).unwrap().mode() & 0o777, 0o755);
+        assert_eq!(existing(&settings), Ok(dir.clone()), "nothing to tell of is no mistake");
         super::super::Spool::open(&dir).unwrap();
         assert_eq!(existing(&settings), Ok(dir));
     }
