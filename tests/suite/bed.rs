@@ -155,7 +155,7 @@ impl Bed {
 }
 
 /// Numbers that differ within this run of the suite.
-fn fresh_number() -> u64 {
+pub fn fresh_number() -> u64 {
     static NEXT: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(0);
     NEXT.fetch_add(1, std::sync::atomic::Ordering::Relaxed)
 }

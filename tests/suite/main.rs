@@ -2,7 +2,9 @@
 
 mod bed;
 mod consent;
+mod container;
 mod delivery;
+mod docker;
 mod ends;
 mod last_resort;
 mod nameserver;
@@ -12,6 +14,7 @@ mod peers;
 mod proxied;
 mod proxy;
 mod reap;
+mod sentry;
 mod server;
 mod signals;
 mod stderr;
@@ -41,6 +44,8 @@ fn main() -> ExitCode {
         panel::trials(),
         upgrade::trials(),
         peers::trials(),
+        container::trials(),
+        sentry::trials(),
     ]
     .into_iter()
     .flatten()
