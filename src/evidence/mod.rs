@@ -6,6 +6,7 @@ pub mod build_id;
 pub mod host;
 pub mod memory;
 pub mod oom;
+pub mod panic;
 pub mod snapshot;
 pub mod stack;
 pub mod zombie;
