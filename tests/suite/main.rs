@@ -1,5 +1,6 @@
 //! Every trial of the real binary, in one program, so that it is linked once. Each module is one promise of obit's.
 
+mod adversity;
 mod bed;
 mod consent;
 mod container;
@@ -33,6 +34,7 @@ fn main() -> ExitCode {
         signals::trials(),
         stop::trials(),
         last_resort::trials(),
+        adversity::trials(),
         terminal::trials(),
         reap::trials(),
         view::trials(),
