@@ -11,14 +11,15 @@ use crate::consent::gate::Gate;
 use crate::consent::{Block, Channel};
 use crate::deliver::dsn::Dsn;
 use crate::deliver::envelope::{self, Size};
+use crate::deliver::fault;
 use crate::deliver::ledger::Ledger;
 use crate::deliver::retry::{self, Answer, Fate, Tried};
 use crate::deliver::standing::Standing;
 use crate::deliver::transport::Transport;
 use crate::deliver::turn::{self, Turn};
 use crate::limits;
+use crate::log;
 use crate::report::{Report, Session};
-use crate::say::{Level, say};
 use crate::spool::{Entry, Kind, ReadError, SenderLock, Spool, SpoolError, State, memory, quota};
 use crate::sys::{clock, memory as random};
 use std::cell::RefCell;
@@ -26,6 +27,7 @@ use std::collections::HashSet;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::time::{Duration, Instant};
+use tracing::{Instrument as _, debug, debug_span, error, warn};
 
 /// What a visit came to.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
@@ -42,10 +44,14 @@ pub struct Summary {
 
 /// As a worker of init, which started at that time: 0 when nothing is left to do, else the minutes after which to call again.
 pub fn run(settings: &Settings, state_dir: Option<&Path>, memory_reports: Vec<OwnedFd>, started_unix_ms: u64) -> u8 {
-    let unusable = |error: &SpoolError| say(Level::Error, &error.to_string());
+    log::begin();
+    fault::watch("courier", settings, state_dir);
+    let unusable = |error: &SpoolError| error!("{error}");
     let spool = state_dir.and_then(|dir| Spool::open(dir).inspect_err(unusable).ok());
     let summary = visit(settings, spool.as_ref(), memory_reports, Patience::Worker { started_unix_ms });
-    summary.again_unix_ms.map_or(0, |again| minutes_until(again, clock::unix_ms()))
+    let minutes = summary.again_unix_ms.map_or(0, |again| minutes_until(again, clock::unix_ms()));
+    debug!(?summary, minutes, "the courier leaves");
+    minutes
 }
 
 /// Rounded up; who has to wait longer than [`CALL_AGAIN_MAX`] looks again then.
@@ -90,13 +96,17 @@ fn visit(settings: &Settings, spool: Option<&Spool>, memory_reports: Vec<OwnedFd
     let transport = match Dsn::parse(dsn).and_then(Transport::new) {
         Ok(transport) => transport,
         Err(sentence) => {
-            say(Level::Error, &format!("{sentence}; reports stay here until that is mended"));
+            error!("{sentence}; reports stay here until that is mended");
             return closed(sentence);
         }
     };
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
-        Err(error) => return closed(format!("no runtime can be made ({error})")),
+        Err(error) => {
+            let what = format!("no runtime can be made ({error})");
+            fault::tell("courier", settings, spool.and_then(Spool::state_dir), &what);
+            return closed(what);
+        }
     };
     let mut visit = Visit {
         settings,
@@ -108,13 +118,15 @@ fn visit(settings: &Settings, spool: Option<&Spool>, memory_reports: Vec<OwnedFd
         done: HashSet::new(),
         summary: Summary::default(),
     };
-    let summary = runtime.block_on(async {
+    let span = debug_span!("visit", to = %visit.transport.dsn, way = %visit.transport.route);
+    let work = async {
         match spool {
             Some(spool) => visit.with_spool(spool, memory_reports).await,
             None => visit.deliver_memory(memory_reports).await,
         }
         visit.summary
-    });
+    };
+    let summary = runtime.block_on(work.instrument(span));
     // A resolver that hangs sits in a thread which nobody can end.
     runtime.shutdown_background();
     summary
@@ -129,10 +141,7 @@ fn put_aside(settings: &Settings, spool: &Spool, channel: Channel) -> usize {
             let gone = waiting.filter(|entry| spool.remove(entry).is_ok()).count();
             if gone > 0 {
                 let what = channel.what();
-                say(
-                    Level::Warning,
-                    &format!("{what}: switched off, so {gone} that waited were removed (when-off is purge)"),
-                );
+                warn!("{what}: switched off, so {gone} that waited were removed (when-off is purge)");
             }
             0
         }
@@ -202,8 +211,7 @@ impl Visit<'_> {
             spool.adopt();
             let evicted = quota::enforce(spool, clock::unix_ms());
             if evicted > 0 {
-                let what = format!("the spool is over its bounds; {evicted} undelivered entries were dropped");
-                say(Level::Warning, &what);
+                warn!("the spool is over its bounds; {evicted} undelivered entries were dropped");
             }
             let pending = spool.entries_in(State::Pending);
             let mut waiting: Vec<Entry> =
@@ -215,7 +223,8 @@ impl Visit<'_> {
             match turn::next(&waiting, &self.standing, now) {
                 Turn::Nothing => return,
                 Turn::Deliver(entry) => {
-                    match self.deliver(spool, &entry).await {
+                    let span = debug_span!("entry", id = %entry.id, kind = ?entry.kind, attempts = entry.attempts);
+                    match self.deliver(spool, &entry).instrument(span).await {
                         Turned::Waits if self.patience != Patience::None => {}
                         Turned::Waits | Turned::Done => drop(self.done.insert(entry.file_name())),
                         Turned::Off(block) => {
@@ -231,6 +240,7 @@ impl Visit<'_> {
                 }
                 Turn::Wait { until_unix_ms, why } => {
                     let pause = Duration::from_millis(until_unix_ms - now);
+                    debug!(?pause, why, "nobody may go now");
                     if pause > self.patience.nap() {
                         self.summary.kept = waiting.len();
                         self.summary.why = Some(why);
@@ -248,14 +258,14 @@ impl Visit<'_> {
             Ok(content) => Content::parse(entry, &content),
             Err(ReadError::Corrupt(_)) => None,
             Err(error @ ReadError::Newer(_)) => {
-                say(Level::Warning, &format!("the report {} stays: {error}", entry.id));
+                warn!("the report {} stays: {error}", entry.id);
                 return Turned::Done;
             }
             // It went while we looked: somebody purged it.
             Err(ReadError::Io(_)) => return Turned::Done,
         };
         let Some(content) = content else {
-            say(Level::Warning, &format!("the report {} is corrupt on disk and cannot be delivered", entry.id));
+            warn!("the report {} is corrupt on disk and cannot be delivered", entry.id);
             let _ = spool.mark(entry, State::Corrupt);
             return Turned::Done;
         };
@@ -271,15 +281,15 @@ impl Visit<'_> {
                 self.summary.sent += 1;
                 let settled = match entry.kind {
                     Kind::Crash => spool.mark(entry, State::Sent).map(drop),
-                    Kind::Session => spool.remove(entry),
+                    Kind::Session | Kind::Fault => spool.remove(entry),
                 };
                 if let Err(error) = settled.or_else(|error| if error.is_gone() { Ok(()) } else { Err(error) }) {
-                    say(Level::Warning, &format!("delivered, but {error}; it may be sent once more"));
+                    warn!("delivered, but {error}; it may be sent once more");
                 }
                 Turned::Done
             }
             Fate::Keep(failure) => {
-                say(Level::Warning, &format!("the report {} waits: {}", entry.id, failure.why));
+                warn!("the report {} waits: {}", entry.id, failure.why);
                 if failure.counts {
                     let _ = spool.attempted(entry);
                     spool.expire(clock::unix_ms());
@@ -288,12 +298,12 @@ impl Visit<'_> {
                 Turned::Waits
             }
             Fate::Limited(limits) => {
-                say(Level::Warning, &format!("the report {} waits: the server limits our rate (429)", entry.id));
+                warn!("the report {} waits: the server limits our rate (429)", entry.id);
                 self.standing.limit(&limits, clock::unix_ms());
                 Turned::Waits
             }
             Fate::TooLarge { why } | Fate::Reject { why } => {
-                say(Level::Error, &format!("the report {} was refused: {why}; it stays in rejected/", entry.id));
+                error!("the report {} was refused: {why}; it stays in rejected/", entry.id);
                 self.summary.rejected += 1;
                 if let Ok(rejected) = spool.mark(entry, State::Rejected) {
                     spool.note_refusal(&rejected, &why);
@@ -333,7 +343,9 @@ impl Visit<'_> {
                 let why = "Sentry takes no session of such a release".to_owned();
                 return Ok(Fate::Reject { why });
             };
+            let begin = Instant::now();
             let answer = self.send(content.kind().channel(), &envelope).await?;
+            debug!(?size, bytes = envelope.len(), took = ?begin.elapsed(), ?answer, "one request");
             if let Answer::Status { limits, .. } = &answer {
                 self.standing.limit(limits, clock::unix_ms());
             }
@@ -353,6 +365,7 @@ impl Visit<'_> {
         match content {
             Content::Crash(report) => Some(envelope::crash(report, self.settings.server_name.as_deref(), size, now)),
             Content::Session(session) => envelope::session(session, attempts > 0, now),
+            Content::Fault(id, event) => Some(envelope::fault(id, event, now)),
         }
     }
 
@@ -385,7 +398,7 @@ impl Visit<'_> {
                 }
             };
             if let Some(why) = why {
-                say(Level::Error, &format!("the report is lost, it was only in memory: {why}"));
+                error!("the report is lost, it was only in memory: {why}");
                 self.summary.why = Some(why);
             }
         }
@@ -413,6 +426,8 @@ impl Visit<'_> {
 enum Content {
     Crash(Box<Report>),
     Session(Session),
+    /// Id and event.
+    Fault(String, Vec<u8>),
 }
 
 impl Content {
@@ -420,6 +435,7 @@ impl Content {
         match self {
             Content::Crash(_) => Kind::Crash,
             Content::Session(_) => Kind::Session,
+            Content::Fault(..) => Kind::Fault,
         }
     }
 
@@ -427,6 +443,7 @@ impl Content {
         match entry.kind {
             Kind::Crash => serde_json::from_slice(content).ok().map(Content::Crash),
             Kind::Session => serde_json::from_slice(content).ok().map(Content::Session),
+            Kind::Fault => Some(Content::Fault(entry.id.to_string(), content.to_vec())),
         }
     }
 }

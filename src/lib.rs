@@ -27,7 +27,7 @@
 //! |---|---|
 //! | 0 | [`sys`]: all the `unsafe` there is |
 //! | 1 | [`death`], [`case`], [`limits`], [`say`], [`fault`] |
-//! | 2 | [`config`], [`consent`] |
+//! | 2 | [`config`], [`consent`], [`log`] |
 //! | 3 | `evidence`: what can be learnt of a death |
 //! | 4 | [`report`]: the report as it is kept; `spool`: where it is kept |
 //! | 5 | `deliver`: envelope, transport, retry, proxy |
@@ -46,6 +46,7 @@ pub mod examine;
 pub mod fault;
 pub mod init;
 pub mod limits;
+pub mod log;
 pub mod panel;
 pub mod report;
 pub mod role;

@@ -6,7 +6,7 @@
 
 use std::fmt::Write as _;
 use std::io::Write as _;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 
 /// How bad the news is; Sentry's names.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -18,17 +18,17 @@ pub enum Level {
 }
 
 static JSON: AtomicBool = AtomicBool::new(false);
-static VERBOSE: AtomicBool = AtomicBool::new(false);
+static LEAST: AtomicU8 = AtomicU8::new(Level::Info as u8);
 
 /// Chooses the form of all later lines; set once, when the settings are known.
-pub fn configure(json: bool, verbose: bool) {
+pub fn configure(json: bool, least: Level) {
     JSON.store(json, Ordering::Relaxed);
-    VERBOSE.store(verbose, Ordering::Relaxed);
+    LEAST.store(least as u8, Ordering::Relaxed);
 }
 
-/// Whether a line of this level is wanted: `Debug` only with `--verbose`.
+/// Whether a line of this level is wanted.
 pub fn wanted(level: Level) -> bool {
-    level > Level::Debug || VERBOSE.load(Ordering::Relaxed)
+    level as u8 >= LEAST.load(Ordering::Relaxed)
 }
 
 /// The line with its newline, in the chosen form. Control characters in `text` are escaped, so one message is one line.
@@ -55,8 +55,10 @@ pub fn line(level: Level, text: &str) -> String {
         return line;
     }
     line.push_str("obit: ");
-    if level == Level::Warning {
-        line.push_str("warning: ");
+    match level {
+        Level::Debug => line.push_str("debug: "),
+        Level::Warning => line.push_str("warning: "),
+        Level::Info | Level::Error => {}
     }
     for c in text.chars() {
         if c.is_control() { line.extend(c.escape_default()) } else { line.push(c) }

@@ -6,6 +6,8 @@ use super::{crashes, doctor, telemetry, upgrade};
 use crate::config::options::{SETTINGS, Section};
 use crate::config::{self, Loaded};
 use crate::death::OWN_FAILURE;
+use crate::deliver::fault;
+use crate::log;
 use crate::say::{Level, say};
 use crate::spool::{Spool, State, marker, place};
 use crate::telemetry::check;
@@ -209,6 +211,10 @@ fn load(matches: &ArgMatches) -> Result<Loaded, String> {
     if let Ok(Some(dir)) = matches.try_get_one::<PathBuf>("state-dir") {
         loaded.settings.state_dir = Some(dir.clone());
     }
+    // Now it is known how the command is to speak, and where a fault of its own would be kept.
+    loaded.settings.configure_lines();
+    log::begin();
+    fault::watch("command", &loaded.settings, place::existing(&loaded.settings).ok().as_deref());
     Ok(loaded)
 }
 

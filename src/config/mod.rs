@@ -7,6 +7,7 @@ pub mod options;
 pub mod value;
 
 use crate::limits;
+use crate::say;
 use crate::sys::signal::Signal;
 use options::{SETTINGS, Setting};
 use std::fmt;
@@ -100,6 +101,8 @@ pub struct Settings {
 
     /// `LOG_FORMAT=json`.
     pub log_json: bool,
+    /// From which level on lines are wanted.
+    pub log: say::Level,
     pub verbose: bool,
 }
 
@@ -153,6 +156,7 @@ impl Default for Settings {
             k8s_distro: None,
             k8s_version: None,
             log_json: false,
+            log: say::Level::Info,
             verbose: false,
         }
     }
@@ -165,6 +169,13 @@ pub enum WhenOff {
     Hold,
     /// They are removed.
     Purge,
+}
+
+impl Settings {
+    /// Takes over how obit's own lines are to look, and how many there are.
+    pub fn configure_lines(&self) {
+        say::configure(self.log_json, if self.verbose { say::Level::Debug } else { self.log });
+    }
 }
 
 /// Where a value came from.
@@ -360,6 +371,7 @@ mod tests {
                 Some("SIZE|off") => "4096",
                 Some("CODES") => "2,3",
                 Some("text|json") => "json",
+                Some("LEVEL") => "debug",
                 Some("FACT=/POINTER") => "nodes=/a",
                 Some("hold|purge") => "purge",
                 Some("DSN") => "https://…@host/1",

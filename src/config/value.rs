@@ -4,6 +4,7 @@
 
 use super::{Settings, WhenOff};
 use crate::limits;
+use crate::say::Level;
 use crate::sys::signal::Signal;
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -138,6 +139,17 @@ pub fn expected_exit(settings: &mut Settings, value: &str) -> Result<(), String>
     let code = |code: &str| code.trim().parse::<u8>().map_err(|_| format!("{code:?} is no exit code of 0 to 255"));
     settings.expected_exit =
         value.split(',').filter(|code| !code.trim().is_empty()).map(code).collect::<Result<_, _>>()?;
+    Ok(())
+}
+
+pub fn log_level(settings: &mut Settings, value: &str) -> Result<(), String> {
+    settings.log = match value.trim().to_ascii_lowercase().as_str() {
+        "error" => Level::Error,
+        "warning" | "warn" => Level::Warning,
+        "info" => Level::Info,
+        "debug" | "trace" => Level::Debug,
+        _ => return Err(format!("{value:?} is no level; write error, warning, info or debug")),
+    };
     Ok(())
 }
 

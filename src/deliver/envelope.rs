@@ -47,6 +47,13 @@ pub fn crash(report: &Report, server_name: Option<&str>, size: Size, sent_at_uni
     envelope
 }
 
+/// The envelope of a fault of our own, whose event is kept as it is.
+pub fn fault(event_id: &str, event: &[u8], sent_at_unix_ms: u64) -> Vec<u8> {
+    let mut envelope = head(Some(event_id), sent_at_unix_ms);
+    item(&mut envelope, json!({"type": "event", "content_type": "application/json"}), event);
+    envelope
+}
+
 /// What was lost here since Sentry was told last.
 pub fn client_report(discards: &[Discard], sent_at_unix_ms: u64) -> Vec<u8> {
     let mut envelope = head(None, sent_at_unix_ms);

@@ -5,6 +5,7 @@
 pub mod dsn;
 pub mod envelope;
 pub mod event;
+pub mod fault;
 pub mod go_url;
 pub mod ledger;
 pub mod proxy;

@@ -26,7 +26,7 @@ pub enum Turn {
 /// Decides among the entries that wait.
 pub fn next(waiting: &[Entry], standing: &Standing, now_unix_ms: u64) -> Turn {
     let mut order: Vec<&Entry> = waiting.iter().collect();
-    order.sort_by_key(|entry| (entry.attempts, entry.kind == Kind::Session, Reverse(entry.at_unix_ms)));
+    order.sort_by_key(|entry| (entry.attempts, entry.kind != Kind::Crash, Reverse(entry.at_unix_ms)));
     let mut soonest: Option<(u64, String)> = None;
     for entry in order {
         let Some((until, why)) = held(entry, standing, now_unix_ms) else { return Turn::Deliver(entry.clone()) };

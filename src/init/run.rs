@@ -82,7 +82,7 @@ struct Init {
 /// Runs the program until it and all it left behind are gone; returns what init ends with.
 pub fn run(launch: Launch, caller: Caller, roles: Roles) -> u8 {
     last_resort::prepare();
-    crate::say::configure(launch.settings.log_json, launch.settings.verbose);
+    launch.settings.configure_lines();
     match Init::start(launch, caller, roles) {
         Ok(mut init) => init.live(),
         Err(sentence) => {

@@ -25,6 +25,8 @@ pub struct Entry {
 pub enum Kind {
     Crash,
     Session,
+    /// Of obit itself: a Sentry event as it is.
+    Fault,
 }
 
 /// Where an entry is in its life; each is a directory.
@@ -67,7 +69,7 @@ impl Kind {
     /// Sentry's name for what is counted when one is lost.
     pub fn category(self) -> &'static str {
         match self {
-            Kind::Crash => "error",
+            Kind::Crash | Kind::Fault => "error",
             Kind::Session => "session",
         }
     }
@@ -75,7 +77,7 @@ impl Kind {
     /// Whose permission it needs to leave.
     pub fn channel(self) -> Channel {
         match self {
-            Kind::Crash | Kind::Session => Channel::Errors,
+            Kind::Crash | Kind::Session | Kind::Fault => Channel::Errors,
         }
     }
 
@@ -83,6 +85,7 @@ impl Kind {
         match self {
             Kind::Crash => "crash",
             Kind::Session => "session",
+            Kind::Fault => "fault",
         }
     }
 }
@@ -96,7 +99,7 @@ impl Entry {
     /// The inverse, for a file found in a state's directory.
     pub fn from_file_name(state: State, name: &str) -> Option<Entry> {
         let (stem, suffix) = name.rsplit_once('.')?;
-        let kind = [Kind::Crash, Kind::Session].into_iter().find(|kind| kind.suffix() == suffix)?;
+        let kind = [Kind::Crash, Kind::Session, Kind::Fault].into_iter().find(|kind| kind.suffix() == suffix)?;
         let mut parts = stem.split('-');
         let entry = Entry {
             state,
@@ -118,8 +121,8 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_name_reads_back_and_only_in_its_one_spelling(at: u64, attempts: u32, id: [u8; 16], crash: bool) {
-            let kind = if crash { Kind::Crash } else { Kind::Session };
+        fn a_name_reads_back_and_only_in_its_one_spelling(at: u64, attempts: u32, id: [u8; 16], which in 0..3usize) {
+            let kind = [Kind::Crash, Kind::Session, Kind::Fault][which];
             let entry = Entry { state: State::Sent, kind, id: Id(id), at_unix_ms: at, attempts, bytes: 0, tried_unix_ms: 0 };
             let name = entry.file_name();
             prop_assert_eq!(Entry::from_file_name(State::Sent, &name), Some(entry));

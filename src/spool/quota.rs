@@ -32,7 +32,7 @@ pub fn make_room(spool: &Spool, for_whom: Kind, wanted: u64) -> usize {
     let mut entries = spool.entries();
     entries.retain(|entry| match (entry.state, entry.kind) {
         (State::Open, _) | (State::Pending, Kind::Crash) => false,
-        (State::Pending, Kind::Session) => for_whom == Kind::Crash,
+        (State::Pending, Kind::Session | Kind::Fault) => for_whom == Kind::Crash,
         _ => true,
     });
     entries.sort_by_key(|entry| (!entry.state.is_settled(), entry.at_unix_ms));
@@ -73,7 +73,7 @@ impl Spool {
 
 fn max_age(entry: &Entry) -> Duration {
     match entry.kind {
-        Kind::Crash => limits::EVENT_AGE,
+        Kind::Crash | Kind::Fault => limits::EVENT_AGE,
         Kind::Session => limits::SESSION_AGE,
     }
 }
@@ -108,7 +108,7 @@ fn over(entries: &[Entry], is_first: impl Fn(&Entry) -> bool, now_unix_ms: u64) 
             (State::Open, _) => 0,
             (State::Pending, Kind::Crash) if is_first(entry) => 1,
             (State::Pending, Kind::Crash) => 2,
-            (State::Pending, Kind::Session) => 3,
+            (State::Pending, Kind::Session | Kind::Fault) => 3,
             _ => 4,
         };
         (class, std::cmp::Reverse(entry.at_unix_ms))

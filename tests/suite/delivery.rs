@@ -42,6 +42,8 @@ pub fn trials() -> Vec<Trial> {
         trial("switched off is not one connection", &[], off),
         trial("a bad DSN is one clear line and the right exit code", &[], bad_dsn),
         trial("no wait for a report is no wait", &[], no_wait),
+        trial("a fault of obit's own that is kept is delivered like a report", &[], own_fault),
+        trial("the log tells each request when it is asked to, and never the key", &[], log),
     ])
     .collect()
 }
@@ -268,4 +270,33 @@ fn no_wait(bed: &Bed) {
     ended.code(9);
     assert!(ended.took < Duration::from_secs(10), "{:?}", ended.took);
     assert_eq!(states(bed), ["pending"]);
+}
+
+fn own_fault(bed: &Bed) {
+    use obit::spool::{Kind, Spool};
+    let server = Server::new(Mood::Status(200));
+    std::fs::create_dir(bed.state()).expect("a state directory");
+    let spool = Spool::open(&bed.state()).expect("a spool");
+    let id = obit::case::Id([7; 16]);
+    let event = format!("{{\"event_id\":\"{id}\",\"level\":\"fatal\"}}");
+    spool.settle(spool.begin(Kind::Fault, id, 1, event.as_bytes()).expect("room")).expect("a rename");
+    next_run(bed, &server.dsn).end().code(0);
+    assert_eq!((server.events(), states(bed)), (vec![id.to_string()], Vec::new()));
+    assert!(bed.obit(["status", "--json"]).end().stdout().contains("\"pending\":0"));
+}
+
+fn log(bed: &Bed) {
+    let server = Server::new(Mood::Status(200));
+    for (level, tells) in [("info", false), ("debug", true)] {
+        crash(bed, "1s", "http://key@127.0.0.1:1/7").end().code(9);
+        let flush = bed.obit(["flush"]).env("OBIT_DSN", &server.dsn).env("OBIT_LOG", level).end();
+        let said = flush.stderr();
+        let line = format!("obit: debug: visit[to=http://{}/api/7/envelope/ way=direct]: entry[", server.address);
+        assert_eq!(said.contains(&line), tells, "{said}");
+        assert_eq!(said.contains(": one request "), tells, "{said}");
+        assert!(!said.contains("0123456789abcdef"), "{said}");
+    }
+    let dead = "http://key@127.0.0.1:1/7";
+    let warned = |level: &str| crash(bed, "1s", dead).env("OBIT_LOG", level).end().stderr().contains("waits: ");
+    assert_eq!((warned("warning"), warned("error")), (true, false));
 }
