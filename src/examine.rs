@@ -15,7 +15,7 @@ use crate::case::{Case, Id, Reason, Run, Subject, Zombie};
 use crate::config::Settings;
 use crate::consent::{self, Channel, Consent};
 use crate::death::Death;
-use crate::evidence::{build_id, host, oom, zombie};
+use crate::evidence::{build_id, host, oom, panic, shell, zombie};
 use crate::report::build::{self, Learnt};
 use crate::report::group::{self, Budget};
 use crate::report::scrub::Scrubber;
@@ -87,6 +87,10 @@ pub fn examine(case: Case, settings: &Settings, state_dir: Option<&Path>, memory
             learnt.gaps.push(Gap::of("build id: the program's file could not be opened"));
         }
         None => {}
+    }
+    learnt.tells_signals = shell::is_one(&case.run, exe.as_ref());
+    if let (Some(tail), Some(death)) = (&case.stderr_tail, case.death) {
+        learnt.said = panic::read(tail, death);
     }
     learnt.oom = limits.and_then(|limits| build::oom_facts(&case, limits.source, limits.limit, limits.peak));
     if learnt.oom.is_none() && case.pid.is_some() {

@@ -4,6 +4,7 @@
 
 use super::commands::is_purged;
 use crate::report::kept::{self, Kept};
+use crate::report::said;
 use crate::report::text::{self, Look};
 use crate::spool::{Spool, State};
 use crate::sys::clock;
@@ -56,7 +57,8 @@ fn list(spool: &Spool, json: bool) -> Result<(), String> {
         let id = entry.id.to_string();
         let (state, component, what) = match report {
             Some(report) => {
-                (entry.state.as_str(), report.component.as_str(), format!("{}: {}", report.kind, report.summary))
+                let what = said::headline(report).unwrap_or_else(|| report.summary.clone());
+                (entry.state.as_str(), report.component.as_str(), format!("{}: {what}", report.kind))
             }
             None => (State::Corrupt.as_str(), "-", "the file cannot be read".to_owned()),
         };

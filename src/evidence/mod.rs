@@ -7,6 +7,7 @@ pub mod host;
 pub mod memory;
 pub mod oom;
 pub mod panic;
+pub mod shell;
 pub mod snapshot;
 pub mod stack;
 pub mod zombie;

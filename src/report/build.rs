@@ -5,10 +5,11 @@
 use super::scrub::Scrubber;
 use super::{
     Exit, FORMAT, Gap, Host, Level, Oom, Process, Report, RunFacts, Session, SessionStatus, StderrTail, StopFacts,
-    UsageFacts, group, names, text,
+    UsageFacts, group, names, said, text,
 };
 use crate::case::{Case, Reason, Run, Subject, Tail};
 use crate::death::Death;
+use crate::evidence::panic::{Reading, shell_signal};
 use crate::evidence::{oom, zombie};
 use crate::limits;
 use crate::sys::signal::Signal;
@@ -21,6 +22,10 @@ pub struct Learnt {
     pub build_id: Option<String>,
     pub oom: Option<Oom>,
     pub process: zombie::Facts,
+    /// What its last words were read for.
+    pub said: Reading,
+    /// It is a shell or another program that tells a child's signal n as 128+n.
+    pub tells_signals: bool,
     pub gaps: Vec<Gap>,
 }
 
@@ -59,6 +64,11 @@ pub fn build(case: &Case, learnt: Learnt, environment: &[(String, String)], scru
             None => format!("killed; whether for memory is not known{}", after(case)),
         };
     }
+    if let (Some(signal), true) = (told_signal(case), learnt.tells_signals) {
+        let what = format!("ended with exit code {}", 128 + signal.number());
+        report.summary =
+            format!("{what}, as a shell tells a child's {signal} ({}){}", signal.description(), after(case));
+    }
     // What a shell makes of its child's SIGKILL.
     if let (Some(Death::Exited(137)), Some(1..)) = (case.death, moved) {
         report.summary += "; the kernel killed for memory during the run";
@@ -74,7 +84,16 @@ pub fn build(case: &Case, learnt: Learnt, environment: &[(String, String)], scru
     report.oom = learnt.oom;
     report.process.env = env;
     report.stderr_tail = stderr_tail;
+    said::put(&mut report, learnt.said, scrubber);
     report
+}
+
+/// The signal that its exit code tells of, if it is one.
+fn told_signal(case: &Case) -> Option<Signal> {
+    match case.death? {
+        Death::Exited(code) => shell_signal(code),
+        Death::Killed { .. } => None,
+    }
 }
 
 /// What both reports say.

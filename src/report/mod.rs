@@ -10,6 +10,7 @@ pub mod daily;
 pub mod group;
 pub mod kept;
 pub mod names;
+pub mod said;
 pub mod scrub;
 pub mod text;
 

@@ -4,7 +4,9 @@
 
 #![forbid(unsafe_code)]
 
-use super::{Level, Report};
+mod exceptions;
+
+use super::{Level, Report, said};
 use crate::sys::signal::Signal;
 use std::fmt::Write as _;
 
@@ -45,6 +47,7 @@ pub fn obituary(report: &Report, state: &str, now_unix_ms: u64, look: Look) -> S
         look.paint("1", &plain(&report.component))
     );
     let _ = writeln!(page, "{}\n", wrapped(&plain(&report.summary), 0));
+    exceptions::told(report, look, &mut page);
     for (name, value) in rows(report, state, now_unix_ms) {
         if !value.is_empty() {
             let _ = writeln!(page, "  {}{}", look.dim(&format!("{name:<13}")), wrapped(&plain(&value), INDENT));
@@ -202,8 +205,9 @@ fn last_words(report: &Report, look: Look, page: &mut String) {
 /// For the termination log and for lists: one line, without a newline, whoever may read it.
 pub fn one_line(report: &Report) -> String {
     let release = report.run.release.as_ref().map(|release| format!(" {}", plain(release))).unwrap_or_default();
+    let said = said::headline(report).map(|said| format!(", {}", plain(&said))).unwrap_or_default();
     format!(
-        "{}{release}: {} ({}); report {}",
+        "{}{release}: {}{said} ({}); report {}",
         plain(&report.component),
         plain(&report.kind),
         plain(&report.summary),

@@ -39,7 +39,7 @@ use crate::case::Tail;
 use crate::death::Death;
 use std::fmt;
 
-pub use fit::Ends;
+pub use fit::{Ends, shell_signal};
 
 /// Who speaks.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

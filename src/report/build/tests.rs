@@ -32,6 +32,51 @@ fn case(reason: Reason, death: Option<Death>) -> Case {
     }
 }
 
+/// What the examiner reads of this text, said before this death.
+fn with_words(text: &str, death: Death) -> Report {
+    let mut case = case(Reason::Code, Some(death));
+    let tail = Tail { bytes: text.as_bytes().to_vec(), total_bytes: text.len() as u64 };
+    let said = crate::evidence::panic::read(&tail, death);
+    case.stderr_tail = Some(tail);
+    build(&case, Learnt { said, ..Learnt::default() }, &[], &mut Scrubber::new([("DB_PASSWORD", "s3cr3t-value")]))
+}
+
+#[test]
+fn an_exception_is_in_the_report_masked_and_makes_its_fingerprint() {
+    let text =
+        "Traceback (most recent call last):\n  File \"shop.py\", line 7, in load\n    x\nValueError: no s3cr3t-value\n";
+    let report = with_words(text, Death::Exited(1));
+    let exception = report.exceptions.last().unwrap();
+    assert_eq!((exception.kind.as_str(), exception.value.as_str()), ("ValueError", "no [masked]"));
+    assert_eq!(report.fingerprint, ["obit", "app", "code", "1", "ValueError", "shop.load"]);
+    assert!(!serde_json::to_string(&report).unwrap().contains("s3cr3t"));
+}
+
+#[test]
+fn a_report_without_an_exception_says_why_where_one_was_printed() {
+    let text = "\nthread 'main' (7) panicked at src/main.rs:2:5:\nboom\n";
+    let report = with_words(text, Death::Exited(3));
+    assert_eq!(report.exceptions, []);
+    let why = "panic (Rust) on stderr does not go with a process that ended with 3";
+    assert!(report.gaps.contains(&Gap { what: "exception".to_owned(), why: why.to_owned() }), "{:?}", report.gaps);
+    assert_eq!(report.fingerprint, ["obit", "app", "code", "3"]);
+}
+
+#[test]
+fn a_signal_that_a_shell_tells_as_a_code_is_told_as_such() {
+    let summary = |code, tells_signals| {
+        let learnt = Learnt { tells_signals, ..Learnt::default() };
+        build(&case(Reason::Code, Some(Death::Exited(code))), learnt, &[], &mut Scrubber::new([])).summary
+    };
+    assert_eq!(
+        summary(139, true),
+        "ended with exit code 139, as a shell tells a child's SIGSEGV (segmentation fault), 3.2 s after the start"
+    );
+    assert_eq!(summary(139, false), "ended with exit code 139, 3.2 s after the start");
+    assert_eq!(summary(128, true), "ended with exit code 128, 3.2 s after the start");
+    assert_eq!(summary(255, true), "ended with exit code 255, 3.2 s after the start");
+}
+
 fn killed(signal: Signal, core: bool) -> Option<Death> {
     Some(Death::Killed { signal, core })
 }

@@ -1,5 +1,8 @@
 use super::*;
-use crate::case::Reason;
+use crate::case::{Reason, Tail};
+use crate::death::Death;
+use crate::evidence::panic;
+use crate::report::scrub::Scrubber;
 use crate::report::{Exit, FORMAT, Gap, Host, Oom, Process, RunFacts, StderrTail, StopFacts, UsageFacts};
 use std::collections::BTreeMap;
 
@@ -192,4 +195,49 @@ fn durations_and_sizes_are_for_people() {
     }
     assert_eq!(utc(1_700_000_000_000), "2023-11-14T22:13:20Z");
     assert_eq!(utc(u64::MAX), u64::MAX.to_string());
+}
+
+/// As the examiner makes it of a recorded text.
+fn died_of(fixture: &str, death: Death) -> Report {
+    let path = format!("{}/fixtures/panics/{fixture}.txt", env!("CARGO_MANIFEST_DIR"));
+    let bytes = std::fs::read(path).unwrap();
+    let tail = Tail { total_bytes: bytes.len() as u64, bytes };
+    let mut report = segfault();
+    report.level = Level::Error;
+    report.reason = Reason::Code;
+    report.kind = death.signal().map_or_else(|| format!("exit code {}", death.exit_status()), Signal::name);
+    report.summary = format!("{death}, 3.2 s after the start");
+    report.exit = Exit { code: Some(death.exit_status()), core_dumped: Some(false), ..Exit::default() };
+    report.stderr_tail = Some(StderrTail { text: "…\n".to_owned(), ..StderrTail::default() });
+    report.host.core_pattern = None;
+    said::put(&mut report, panic::read(&tail, death), &mut Scrubber::new([]));
+    report
+}
+
+#[test]
+fn an_exception_and_the_program_s_own_calls_come_first() {
+    let pages = [
+        died_of("python/3.13-cause", Death::Exited(1)),
+        died_of("go/1.27-nil", Death::Exited(2)),
+        died_of("java/17-suppressed", Death::Exited(1)),
+        died_of("native/gcc12-assert-de_DE", Death::Killed { signal: Signal::ABRT, core: false }),
+        died_of("python/3.11-logged", Death::Exited(1)),
+    ];
+    let heads = pages.iter().map(|report| {
+        let page = page(report, false);
+        let (before, after) = page.split_once("  when ").unwrap();
+        let gaps = after.split_once("not known").map_or("", |(_, gaps)| gaps);
+        format!("{before}{gaps}")
+    });
+    insta::assert_snapshot!(heads.collect::<Vec<_>>().join("--------\n"));
+}
+
+#[test]
+fn a_line_about_a_death_names_the_exception() {
+    let line = one_line(&died_of("python/3.13-key", Death::Exited(1)));
+    assert_eq!(
+        line,
+        "web shop@1.4.2: exit code 1, KeyError: 'book' (exited with code 1, 3.2 s after the start); \
+         report 4fd1c2e86a7b4b7f9c7d1f0a2b3c4d5e"
+    );
 }
