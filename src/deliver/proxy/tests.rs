@@ -205,6 +205,33 @@ fn no_proxy_lists_names_addresses_ranges_and_ports() {
     assert_eq!(route(&https, "https://h.test/"), "direct");
 }
 
+/// `fixtures/proxy/go.jsonl` holds the answers of Go's own net/http; `decide.go` beside it made them.
+#[test]
+fn every_answer_is_gos() {
+    #[derive(serde::Deserialize)]
+    struct Case {
+        env: std::collections::BTreeMap<String, String>,
+        url: String,
+        go: String,
+    }
+    let text = std::fs::read_to_string("fixtures/proxy/go.jsonl").unwrap();
+    let cases: Vec<Case> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert!(cases.len() > 900, "{}", cases.len());
+    let mut others = Vec::new();
+    for case in cases {
+        let vars: Vec<(&str, &str)> = case.env.iter().map(|(name, value)| (&**name, &**value)).collect();
+        let ours = route(&vars, &case.url);
+        // Of a URL that is none Go says why in its own words, and junk it spells anew; what counts is that neither goes around.
+        let is_junk = vars.iter().any(|(_, value)| ["h^t", "p test", "?p"].contains(value));
+        let same_error = case.go == "error" && ours.starts_with("error ");
+        let same_junk = is_junk && case.go.starts_with("proxy ") && ours.starts_with("proxy ");
+        if ours != case.go && !same_error && !same_junk {
+            others.push(format!("{:?} {}: {ours}, not {}", case.env, case.url, case.go));
+        }
+    }
+    assert!(others.is_empty(), "{} differ:\n{}", others.len(), others.join("\n"));
+}
+
 #[test]
 fn a_value_that_is_no_text_does_not_open_a_way_around_the_proxy() {
     use std::os::unix::ffi::OsStringExt;
