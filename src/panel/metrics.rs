@@ -42,6 +42,12 @@ pub fn text(desk: &Desk) -> String {
             &[(String::new(), at)],
         );
     }
+    let upgrade = desk.upgrade().state;
+    family(
+        "obit_upgrade_severity",
+        "Newer release: 1 none, 2 available, 3 recommended, 4 needed for security; 0 when that is not known or not asked.",
+        &[(format!("{{state=\"{}\"}}", upgrade.as_str()), usize::from(upgrade.number()))],
+    );
     let consent = desk.consent();
     let channels: Vec<(String, usize)> = Channel::ALL
         .into_iter()

@@ -11,6 +11,7 @@ use crate::limits;
 use crate::report::kept::{self, Kept};
 use crate::report::text;
 use crate::spool::{Spool, marker};
+use crate::telemetry::check::{self, Standing};
 use hyper::body::Bytes;
 use hyper::header::HeaderName;
 use hyper::{Method, StatusCode, header};
@@ -119,6 +120,7 @@ impl Desk {
                 Err(answer) => answer,
             },
             ["v1", "telemetry"] => Answer::json(&switches::state(self)),
+            ["v1", "upgrade"] => Answer::json(&self.upgrade().json()),
             ["v1", "openapi.json"] => Answer::ok("application/json", OPENAPI),
             _ => return None,
         })
@@ -162,6 +164,11 @@ impl Desk {
         let spool = self.spool().ok_or_else(|| missing("nothing is kept here".to_owned()))?;
         let entry = kept::find(&spool, Some(id)).map_err(missing)?;
         kept::read(&spool, entry).map_err(missing)
+    }
+
+    /// What is known of newer releases; nobody is asked for it.
+    pub fn upgrade(&self) -> Standing {
+        check::standing(&self.settings, self.state_dir.as_deref())
     }
 
     /// Who may be told what at this moment.

@@ -68,7 +68,7 @@ pub fn state(desk: &Desk) -> Value {
 pub fn destination(desk: &Desk, channel: Channel) -> Option<String> {
     match channel {
         Channel::Errors | Channel::Daily => desk.settings.dsn.as_deref().map(crate::config::value::mask_dsn),
-        Channel::Dns => None,
+        Channel::Dns => desk.settings.dns_zone.clone(),
     }
 }
 

@@ -236,6 +236,12 @@ impl Standing {
         }
     }
 
+    /// A notice stands through failures; then they are told beside it.
+    pub fn failed_since(&self) -> Option<&str> {
+        let failure = self.record.as_ref()?.failure.as_ref()?;
+        matches!(self.state, State::Upgrade(_)).then_some(&failure.why)
+    }
+
     /// The contract with scripts; see packaging/TELEMETRY.md.
     pub fn json(&self) -> Value {
         let notice = self.record.as_ref().and_then(|record| record.notice_for(&self.state));
@@ -267,10 +273,7 @@ impl Standing {
         {
             rows.extend(text(key).map(|value| (name, value)));
         }
-        // A notice stands through failures; then they are told beside it.
-        if let (Some(failure), None) = (text("failure"), self.state.why()) {
-            rows.push(("since then", failure));
-        }
+        rows.extend(self.failed_since().map(|failure| ("since then", failure.to_owned())));
         rows
     }
 }

@@ -9,8 +9,11 @@ use super::switches::destination;
 use crate::consent::{Channel, Consent};
 use crate::report::kept::Kept;
 use crate::report::{Level, Report, text};
-use crate::spool::State;
+use crate::spool;
 use crate::sys::clock;
+use crate::telemetry::check::Standing;
+use crate::telemetry::dns::answer::Severity;
+use crate::telemetry::upgrade::State;
 use maud::{DOCTYPE, Markup, html};
 
 pub const STYLE: &str = include_str!("style.css");
@@ -50,6 +53,7 @@ pub fn overview(desk: &Desk) -> Markup {
                 p { (headline(desk, &crashes)) }
             }
             main id="main" {
+                (upgrade(&desk.upgrade()))
                 section aria-labelledby="running" {
                     h2 id="running" { "Running" }
                     (components(desk, now))
@@ -85,11 +89,45 @@ fn headline(desk: &Desk, crashes: &[Kept]) -> String {
     format!("{programs}; {deaths}.")
 }
 
+/// A banner while there is a newer release, a line where that is not known, nothing where nothing is asked.
+fn upgrade(standing: &Standing) -> Markup {
+    let notice = standing.record.as_ref().and_then(|record| record.notice_for(&standing.state));
+    match &standing.state {
+        State::Disabled(_) | State::Current => html! {},
+        State::Upgrade(severity) => html! {
+            section.notice.(severity.as_str()) role=(if *severity == Severity::Available { "status" } else { "alert" }) aria-labelledby="upgrade" {
+                h2 id="upgrade" { (heading(*severity)) }
+                p {
+                    (standing.sentence()) "."
+                    @if let Some(url) = notice.and_then(|notice| notice.url.as_ref()) {
+                        " " a href=(url) rel="noopener noreferrer" { "Read more" }
+                    }
+                }
+                @if let Some(failure) = standing.failed_since() { p.empty { "Since then: " (failure) "." } }
+            }
+        },
+        State::Unknown(_) | State::Unverified(_) => html! {
+            section.notice aria-labelledby="upgrade" {
+                h2 id="upgrade" { "Upgrades" }
+                p.empty { "Whether there is a newer release is " (standing.sentence()) "." }
+            }
+        },
+    }
+}
+
+fn heading(severity: Severity) -> &'static str {
+    match severity {
+        Severity::Mandatory => "Security upgrade",
+        Severity::Recommended => "Upgrade recommended",
+        Severity::Available | Severity::Current => "Upgrade available",
+    }
+}
+
 fn components(desk: &Desk, now: u64) -> Markup {
     let Some(dir) = &desk.state_dir else {
         return html! { p.empty { "There is no state directory, so nothing is known of who runs." } };
     };
-    let living = crate::spool::marker::living(dir);
+    let living = spool::marker::living(dir);
     html! {
         @if living.is_empty() { p.empty { "No program has a marker here." } }
         ul.cards {
@@ -149,10 +187,10 @@ fn colour(report: &Report) -> &'static str {
 
 fn state(kept: &Kept) -> Markup {
     let word = match kept.state() {
-        State::Open | State::Pending => "kept here",
-        State::Sent => "delivered",
-        State::Rejected => "refused",
-        State::Corrupt => "corrupt",
+        spool::State::Open | spool::State::Pending => "kept here",
+        spool::State::Sent => "delivered",
+        spool::State::Rejected => "refused",
+        spool::State::Corrupt => "corrupt",
     };
     html! { span class={ "state " (kept.state().as_str()) } { (word) } }
 }
