@@ -48,7 +48,8 @@ pub fn run(settings: &Settings, state_dir: Option<&Path>, memory_reports: Vec<Ow
     fault::watch("courier", settings, state_dir);
     let unusable = |error: &SpoolError| error!("{error}");
     let spool = state_dir.and_then(|dir| Spool::open(dir).inspect_err(unusable).ok());
-    let summary = visit(settings, spool.as_ref(), memory_reports, Patience::Worker { started_unix_ms });
+    let nap = settings.report_wait.clamp(limits::COURIER_NAP, limits::COURIER_NAP_MAX);
+    let summary = visit(settings, spool.as_ref(), memory_reports, Patience::Worker { started_unix_ms, nap });
     let minutes = summary.again_unix_ms.map_or(0, |again| minutes_until(again, clock::unix_ms()));
     debug!(?summary, minutes, "the courier leaves");
     minutes
@@ -73,14 +74,25 @@ pub fn flush(settings: &Settings, spool: &Spool) -> Summary {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Patience {
     /// It waits for what may be tried again soon, and heeds what the server asked for before.
-    Worker { started_unix_ms: u64 },
+    Worker { started_unix_ms: u64, nap: Duration },
     /// One attempt for each.
     None,
 }
 
 impl Patience {
     fn nap(self) -> Duration {
-        if self == Patience::None { Duration::ZERO } else { limits::COURIER_NAP }
+        match self {
+            Patience::Worker { nap, .. } => nap,
+            Patience::None => Duration::ZERO,
+        }
+    }
+
+    /// An attempt before this moment is no reason to wait.
+    fn since_unix_ms(self) -> u64 {
+        match self {
+            Patience::Worker { started_unix_ms, .. } => started_unix_ms,
+            Patience::None => u64::MAX,
+        }
     }
 }
 
@@ -179,7 +191,7 @@ impl Visit<'_> {
             return;
         };
         self.ledger = Ledger::read(spool);
-        if let Patience::Worker { started_unix_ms } = self.patience {
+        if let Patience::Worker { started_unix_ms, .. } = self.patience {
             self.standing = self.ledger.standing(&self.transport.dsn);
             self.standing.started(started_unix_ms);
         }
@@ -216,8 +228,8 @@ impl Visit<'_> {
             let pending = spool.entries_in(State::Pending);
             let mut waiting: Vec<Entry> =
                 pending.into_iter().filter(|entry| !self.done.contains(&entry.file_name())).collect();
-            if self.patience == Patience::None {
-                waiting.iter_mut().for_each(|entry| entry.tried_unix_ms = 0);
+            for entry in waiting.iter_mut().filter(|entry| entry.tried_unix_ms < self.patience.since_unix_ms()) {
+                entry.tried_unix_ms = 0;
             }
             let now = clock::unix_ms();
             match turn::next(&waiting, &self.standing, now) {
@@ -240,14 +252,14 @@ impl Visit<'_> {
                 }
                 Turn::Wait { until_unix_ms, why } => {
                     let pause = Duration::from_millis(until_unix_ms - now);
-                    debug!(?pause, why, "nobody may go now");
                     if pause > self.patience.nap() {
+                        debug!(?pause, why, "nobody may go now");
                         self.summary.kept = waiting.len();
                         self.summary.why = Some(why);
                         self.summary.again_unix_ms = Some(until_unix_ms);
                         return;
                     }
-                    tokio::time::sleep(pause).await;
+                    tokio::time::sleep(pause.min(limits::COURIER_LOOK)).await;
                 }
             }
         }

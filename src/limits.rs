@@ -86,8 +86,11 @@ pub const RATE_LIMIT_DEFAULT: Duration = Duration::from_secs(60);
 pub const SEND_SPACING: Duration = Duration::from_millis(100);
 /// While a request is under way its permission is looked at this often: two stat(2) each.
 pub const CONSENT_LOOK: Duration = Duration::from_millis(100);
-/// A courier that would have to wait longer than this leaves, and is called again.
+/// A courier that would have to wait longer than this, or than a report may be waited for, leaves and is called again.
 pub const COURIER_NAP: Duration = Duration::from_secs(10);
+pub const COURIER_NAP_MAX: Duration = Duration::from_secs(60);
+/// While it waits it looks this often whether something came that may go.
+pub const COURIER_LOOK: Duration = Duration::from_secs(1);
 /// Sentry takes an event item of at most 1 MiB.
 pub const EVENT_ITEM_BYTES: usize = 1024 * 1024;
 

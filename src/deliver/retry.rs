@@ -67,7 +67,7 @@ pub struct Tried {
 
 /// Decides about an entry after an attempt.
 pub fn fate(answer: Answer, tried: Tried) -> Fate {
-    let keep = |why, reached, counts, at_least| Fate::Keep(Failure { why, reached, counts, at_least });
+    let keep = |why, said, counts, at_least| Fate::Keep(Failure { why, said, counts, at_least });
     let (code, limits, retry_after, detail) = match answer {
         Answer::Unsent(why) => return keep(why, false, false, Duration::ZERO),
         Answer::Unanswered(why) => return keep(why, false, true, Duration::ZERO),
@@ -88,7 +88,8 @@ pub fn fate(answer: Answer, tried: Tried) -> Fate {
             keep(format!("the server sends us elsewhere ({code}); check the DSN"), false, false, Duration::ZERO)
         }
         408 | 421 | 425 | 500..=599 if !given_up => {
-            keep(format!("the server answered {code}{said}"), true, true, retry_after.unwrap_or_default())
+            let asked = retry_after.is_some();
+            keep(format!("the server answered {code}{said}"), asked, true, retry_after.unwrap_or_default())
         }
         _ => Fate::Reject { why: format!("the server answered {code}{said}") },
     }

@@ -27,9 +27,9 @@ pub struct Standing {
     /// What we decided ourselves after the last of them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     failed: Option<Pause>,
-    /// It was the server that failed, not the way to it.
+    /// The server asked for that pause, or would answer the same again.
     #[serde(default)]
-    reached: bool,
+    said: bool,
 }
 
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -81,7 +81,7 @@ impl Standing {
     /// An attempt came to nothing: longer after each, and no shorter than the server asks.
     pub fn failed(&mut self, failure: Failure, random: u64, now_unix_ms: u64) {
         self.failures = self.failures.saturating_add(1);
-        self.reached = failure.reached;
+        self.said = failure.said;
         let length = jittered(backoff(self.failures), random).max(failure.at_least);
         self.failed = Some(Pause::new(now_unix_ms, length, failure.why));
     }
@@ -92,9 +92,9 @@ impl Standing {
         self.failed = None;
     }
 
-    /// A new start is a new chance: a way that was not there before it may be there now.
+    /// A new start is a new chance: what we decided ourselves before it is over, what the server said is not.
     pub fn started(&mut self, started_unix_ms: u64) {
-        if !self.reached && self.failed.as_ref().is_some_and(|pause| pause.since_unix_ms < started_unix_ms) {
+        if !self.said && self.failed.as_ref().is_some_and(|pause| pause.since_unix_ms < started_unix_ms) {
             self.failed = None;
         }
     }
@@ -110,8 +110,8 @@ impl Standing {
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Failure {
     pub why: String,
-    /// There was an answer, of the server itself.
-    pub reached: bool,
+    /// The server said how long, or would say the same again: a new start does not ask before.
+    pub said: bool,
     /// The server may have the entry, or have choked on it: it is an attempt of that entry.
     pub counts: bool,
     pub at_least: Duration,
@@ -133,8 +133,8 @@ mod tests {
         rows.iter().map(|(category, seconds)| ((*category).to_owned(), Duration::from_secs(*seconds))).collect()
     }
 
-    fn failure(reached: bool, at_least: u64) -> Failure {
-        Failure { why: "x".to_owned(), reached, counts: true, at_least: Duration::from_secs(at_least) }
+    fn failure(said: bool, at_least: u64) -> Failure {
+        Failure { why: "x".to_owned(), said, counts: true, at_least: Duration::from_secs(at_least) }
     }
 
     #[test]
@@ -178,10 +178,10 @@ mod tests {
     }
 
     #[test]
-    fn a_new_start_tries_a_way_that_was_not_there_but_not_a_server_that_was() {
-        for (reached, closed) in [(false, false), (true, true)] {
+    fn a_new_start_tries_again_unless_the_server_said_when() {
+        for (said, closed) in [(false, false), (true, true)] {
             let mut standing = Standing::default();
-            standing.failed(failure(reached, 3600), 0, 10);
+            standing.failed(failure(said, 3600), 0, 10);
             standing.started(10);
             assert!(standing.closed("error", 20).is_some(), "the same start");
             standing.started(20);

@@ -40,6 +40,14 @@ fn an_entry_goes_from_open_to_pending_to_sent() {
 }
 
 #[test]
+fn what_waits_after_attempts_can_be_made_to_start_anew() {
+    let (_dir, spool) = spool();
+    let tried = spool.attempted(&spool.attempted(&keep(&spool, 1)).unwrap()).unwrap();
+    assert_eq!(spool.resend(&tried).unwrap().attempts, 0);
+    assert_eq!(states(&spool), [(State::Pending, 0)]);
+}
+
+#[test]
 fn directories_and_files_are_for_their_owner_alone() {
     let (dir, spool) = spool();
     let entry = keep(&spool, 1);

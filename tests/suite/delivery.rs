@@ -31,6 +31,7 @@ pub fn trials() -> Vec<Trial> {
         trial("what is too large goes without its attachment", &[], without_attachment),
         trial("what is too large in any size is refused", &[], too_large),
         trial("the next start takes up what is pending", &[], next_start),
+        trial("the next start asks a server again that only failed, however often", &[], failed_often),
         trial("a limit that was said is heeded by the next start", &[], limit_is_kept),
         trial("an hour after a wrong key the next start does not ask", &[], wrong_key_is_kept),
         trial("a limit for sessions holds no crash", &[], other_category),
@@ -150,9 +151,19 @@ fn next_start(bed: &Bed) {
     assert_eq!((server.events().len(), states(bed)), (1, vec!["sent".to_owned()]));
 }
 
+fn failed_often(bed: &Bed) {
+    let server = Server::new(Mood::Status(503));
+    crash(bed, "9s", &server.dsn).end().code(9);
+    assert!(server.requests() > 2, "{}", server.requests());
+    server.becomes(Mood::Status(200));
+    let ended = next_run(bed, &server.dsn).end();
+    assert_eq!((server.events().len(), states(bed)), (1, vec!["sent".to_owned()]));
+    assert!(ended.took < Duration::from_secs(20), "{:?}", ended.took);
+}
+
 fn limit_is_kept(bed: &Bed) {
     let server = Server::new(Mood::Says(429, "X-Sentry-Rate-Limits: 3600:error:organization"));
-    crash(bed, "1s", &server.dsn).end().code(9);
+    crash(bed, "30s", &server.dsn).end().code(9);
     server.becomes(Mood::Status(200));
     let ended = next_run(bed, &server.dsn).end();
     ended.code(0);
@@ -165,7 +176,7 @@ fn limit_is_kept(bed: &Bed) {
 
 fn wrong_key_is_kept(bed: &Bed) {
     let server = Server::new(Mood::Status(403));
-    crash(bed, "1s", &server.dsn).end().code(9);
+    crash(bed, "30s", &server.dsn).end().code(9);
     next_run(bed, &server.dsn).end().code(0);
     assert_eq!(server.connections(), 1);
     let other = Server::new(Mood::Status(200));
