@@ -97,6 +97,7 @@ pub fn put(desk: &Desk, asked: &Asked) -> Answer {
         return Answer::message(StatusCode::SERVICE_UNAVAILABLE, "there is no state directory to store a choice in");
     };
     if !choices.is_empty() {
+        let before = desk.consent().stored;
         let who = format!("the API, user {}", desk.user);
         if let Err(error) = stored::choose(dir, &choices, &who) {
             return Answer::message(
@@ -106,9 +107,12 @@ pub fn put(desk: &Desk, asked: &Asked) -> Answer {
         }
         let words: Vec<String> = choices
             .iter()
+            .filter(|(channel, on)| before.choice(*channel).map(|choice| choice.on) != Some(*on))
             .map(|(channel, on)| format!("{} {}", channel.what(), if *on { "on" } else { "off" }))
             .collect();
-        say(Level::Info, &format!("{who} switched {}", words.join(", ")));
+        if !words.is_empty() {
+            say(Level::Info, &format!("{who} switched {}", words.join(", ")));
+        }
     }
     Answer::json(&state(desk))
 }

@@ -2,6 +2,8 @@
 
 mod adversity;
 mod bed;
+mod browser;
+mod client;
 mod consent;
 mod container;
 mod delivery;

@@ -1,16 +1,18 @@
 //! The API and the page, asked over the real socket: who may ask, what they learn, and that PID 1 does not feel it.
 
 use crate::bed::{Bed, Running, both, trial};
+use crate::browser::Browser;
+use crate::client::{Answer, ask, raw};
 use crate::need::Need;
 use libtest_mimic::Trial;
 use nix::sys::signal::Signal;
 use serde_json::Value;
-use std::io::{Read as _, Write as _};
-use std::net::TcpStream;
 use std::process::Command;
 use std::time::Duration;
 
 const CURL: &[Need] = &[Need::Tool("curl")];
+const BROWSER: &[Need] = &[Need::Tool("chromium"), Need::Tool("chromedriver")];
+const SCHEMATHESIS: &[Need] = &[Need::Prepared { variable: "OBIT_TEST_SCHEMATHESIS", what: "schemathesis" }];
 /// `storageos:storageos`, as the page has it.
 const PAGES_OWN: &str = "authorization: Basic c3RvcmFnZW9zOnN0b3JhZ2Vvcw==";
 
@@ -26,6 +28,8 @@ pub fn trials() -> Vec<Trial> {
         trial("a crash is told on the page and by its id, and its words are only words", &[], crash),
         trial("a choice that cannot be stored is refused", &[], unstorable),
         trial("whoever serves may be killed; the next one who asks is served", &[], killed),
+        trial("in a browser a switch is thrown, seen, and still thrown after a restart", BROWSER, browser),
+        trial("schemathesis finds nothing", SCHEMATHESIS, schemathesis),
     ];
     trials.extend(both("two hundred clients at once change nothing in init", &[], crowd));
     trials
@@ -47,38 +51,6 @@ fn address(run: &Running) -> String {
     let stderr = run.stderr();
     let (_, rest) = stderr.split_once("http://").expect("the line that says where");
     rest.split_once('/').expect("an address").0.to_owned()
-}
-
-struct Answer {
-    status: u16,
-    head: String,
-    body: String,
-}
-
-impl Answer {
-    fn json(&self) -> Value {
-        serde_json::from_str(&self.body).unwrap_or_else(|error| panic!("{error}: {}", self.body))
-    }
-}
-
-/// One request on a connection of its own. `head` is header lines.
-fn ask(address: &str, method: &str, path: &str, head: &[&str], body: &str) -> Answer {
-    let head: String = head.iter().map(|line| format!("{line}\r\n")).collect();
-    let host = if head.contains("host:") { String::new() } else { format!("host: {address}\r\n") };
-    let length = if body.is_empty() { String::new() } else { format!("content-length: {}\r\n", body.len()) };
-    raw(address, &format!("{method} {path} HTTP/1.1\r\n{host}connection: close\r\n{length}{head}\r\n{body}"))
-}
-
-fn raw(address: &str, text: &str) -> Answer {
-    let mut stream = TcpStream::connect(address).expect("somebody listens");
-    stream.set_read_timeout(Some(crate::bed::DEADLINE)).unwrap();
-    let _ = stream.write_all(text.as_bytes());
-    let mut answer = Vec::new();
-    let _ = stream.read_to_end(&mut answer);
-    let answer = String::from_utf8_lossy(&answer).into_owned();
-    let (head, body) = answer.split_once("\r\n\r\n").unwrap_or((&answer, ""));
-    let status = head.split(' ').nth(1).and_then(|status| status.parse().ok()).unwrap_or(0);
-    Answer { status, head: head.to_lowercase(), body: body.to_owned() }
 }
 
 fn get(address: &str, path: &str) -> Answer {
@@ -276,4 +248,40 @@ fn crowd(bed: &Bed) {
     assert!(after.0 <= before.0 + 16, "{before:?} {after:?}");
     run.signal(Signal::SIGTERM);
     assert!(run.end().took < Duration::from_secs(50));
+}
+
+fn browser(bed: &Bed) {
+    bed.script("echo 'the end is near' >&2; kill -SEGV $$").end().code(139);
+    let (run, address) = open(bed);
+    let browser = Browser::start(&bed.path("browser"));
+    let page = format!("http://storageos:storageos@{address}/");
+    let switch = "document.querySelector('[data-name=reportErrors]')";
+    browser.open(&page);
+    assert_eq!(browser.eval("document.querySelectorAll('h2').length"), 3);
+    assert_eq!(browser.eval(&format!("{switch}.getAttribute('aria-checked')")), "true");
+    browser.click("[data-name=reportErrors]");
+    browser.until(&format!("{switch}.getAttribute('aria-checked') === 'false'"));
+    assert_eq!(get(&address, "/v1/telemetry").json()["channels"][0]["open"], false);
+    let why = browser.eval("document.querySelector('#switch-errors-why').textContent");
+    assert!(why.as_str().unwrap().contains("Closed by the choice of the API, user storageos at"), "{why}");
+    browser.click("tbody a");
+    browser.until("location.pathname.startsWith('/crashes/')");
+    assert_eq!(browser.eval("document.querySelector('pre').textContent"), "the end is near");
+    drop(run);
+    let (_run, address) = open(bed);
+    browser.open(&format!("http://storageos:storageos@{address}/"));
+    assert_eq!(browser.eval(&format!("{switch}.getAttribute('aria-checked')")), "false");
+    assert_eq!(browser.complaints(), Vec::<String>::new());
+}
+
+fn schemathesis(bed: &Bed) {
+    bed.script("exit 3").end().code(3);
+    let (_run, address) = open(bed);
+    let output = Command::new(std::env::var_os("OBIT_TEST_SCHEMATHESIS").expect("needed"))
+        .args(["run", &format!("http://{address}/v1/openapi.json"), "--auth", "storageos:storageos"])
+        .args(["--max-examples", "20", "--seed", "1", "--no-color"])
+        .current_dir(bed.path(""))
+        .output()
+        .expect("schemathesis");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
 }

@@ -6,7 +6,7 @@ for (const button of document.querySelectorAll("button[role=switch]")) {
     button.disabled = true;
     const on = button.getAttribute("aria-checked") !== "true";
     try {
-      const answer = await fetch("/v1/telemetry", {
+      const answer = await fetch(new URL("/v1/telemetry", location.origin), {
         method: "PUT",
         headers: { "Content-Type": "application/json; charset=utf-8" },
         body: JSON.stringify({ [button.dataset.name]: on }),
