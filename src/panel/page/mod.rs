@@ -4,6 +4,8 @@
 
 #![forbid(unsafe_code)]
 
+mod stacks;
+
 use super::routes::Desk;
 use super::switches::destination;
 use crate::consent::{Channel, Consent};
@@ -266,7 +268,8 @@ pub fn crash(kept: &Kept) -> Markup {
                 p { (report.summary) }
             }
             main id="main" {
-                section aria-label="Facts" {
+                (stacks::exceptions(report))
+            section aria-label="Facts" {
                     dl {
                         @for (name, value) in text::rows(report, &kept.whereabouts(), now) {
                             @if !value.is_empty() { dt { (name) } dd { (value) } }
@@ -279,7 +282,8 @@ pub fn crash(kept: &Kept) -> Markup {
                         pre tabindex="0" { (last_lines(&tail.text)) }
                     }
                 }
-                @if !report.gaps.is_empty() {
+                (stacks::threads(report))
+            @if !report.gaps.is_empty() {
                     section aria-labelledby="gaps" {
                         h2 id="gaps" { "Not known" }
                         ul { @for gap in &report.gaps { li { strong { (gap.what) } @if !gap.why.is_empty() { ": " (gap.why) } } } }
