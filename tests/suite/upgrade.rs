@@ -2,6 +2,7 @@
 
 use crate::bed::{Bed, Setup, trial};
 use crate::nameserver::{Mood, NameServer};
+use crate::need::Need;
 use libtest_mimic::Trial;
 use serde_json::Value;
 use std::path::{Path, PathBuf};
@@ -22,10 +23,14 @@ pub fn trials() -> Vec<Trial> {
         trial("forged, stale, replayed and unsigned answers never make or change a notice", &[], forged),
         trial("switched off is not one packet", &[], off),
         trial("without a zone or a version nothing is asked and it is said why", &[], nothing_to_ask),
+        trial("nsd answers the question with a signed wildcard record", NSD, nsd),
+        trial("the system's resolver and the API server are asked, and no search list", SYSTEM, system_resolver),
         trial("sign refuses what no obit would believe", &[], sign_refuses),
     ]
 }
 
+const NSD: &[Need] = &[Need::Tool("nsd")];
+const SYSTEM: &[Need] = &[Need::Tool("nsd"), Need::Tool("unshare"), Need::Tool("ip"), Need::Tool("openssl")];
 const ZONE: &str = "updates.example.test";
 
 fn fixture(name: &str) -> PathBuf {
@@ -311,4 +316,112 @@ fn sign_refuses(bed: &Bed) {
     let ended = sign(&["--latest", "1.6.0", "--from", "1.5.3"]);
     let line = ended.code(0).stdout();
     assert!(line.contains("\n*.v64n3abhj.q1.updates.example.test. 3600 IN TXT \"v=obit1;f=1.5.3;l=1.6.0;"), "{line}");
+}
+
+/// Debian's nsd with the zone as a vendor would write it: the line of `obit upgrade sign` for all, one for a version alone.
+fn nsd(bed: &Bed) {
+    let line = |arguments: &[&str]| {
+        let all = [&["--zone", ZONE, "--url", "https://example.test/r"], arguments].concat();
+        signed(bed, "signing-key.pem", &all)["record"].as_str().expect("a line").to_owned()
+    };
+    let zone = [
+        "$ORIGIN updates.example.test.".to_owned(),
+        "@ 3600 IN SOA ns hostmaster 1 3600 600 604800 300".to_owned(),
+        "@ 3600 IN NS ns".to_owned(),
+        "ns 3600 IN A 127.0.0.1".to_owned(),
+        line(&["--latest", "1.6.0", "--severity", "available"]),
+        line(&["--latest", "1.6.0", "--severity", "mandatory", "--from", "1.4.0"]),
+    ];
+    let port = std::net::UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let here = bed.path("nsd");
+    std::fs::create_dir(&here).unwrap();
+    std::fs::write(here.join("zone"), zone.join("\n") + "\n").unwrap();
+    let dir = here.display();
+    let config = format!(
+        "server:\n  ip-address: 127.0.0.1@{port}\n  username: \"\"\n  chroot: \"\"\n  database: \"\"\n  zonesdir: {dir}\n  \
+         pidfile: {dir}/pid\n  xfrdfile: {dir}/xfrd\n  zonelistfile: {dir}/list\n  logfile: {dir}/log\n\
+         remote-control:\n  control-enable: no\nzone:\n  name: {ZONE}\n  zonefile: zone\n"
+    );
+    std::fs::write(here.join("conf"), config).unwrap();
+    let conf = here.join("conf").display().to_string();
+    let server = bed.command("nsd").args(["-d", "-c", &conf]).start();
+    let asks = |version: &str| {
+        bed.obit(["upgrade", "check", "--json"])
+            .env("OBIT_DNS_ZONE", ZONE)
+            .env("OBIT_DNS_KEYS", public_key(bed))
+            .env("OBIT_PRODUCT_VERSION", version)
+            .env("OBIT_DNS_RESOLVER", format!("127.0.0.1:{port}"))
+            .env("K8S_DISTRO", "eks")
+            .end()
+    };
+    let told = server.until("nsd answers", || {
+        let ended = asks("1.5.3");
+        let told: Value = serde_json::from_str(&ended.stdout()).ok()?;
+        (told["state"] != "unknown").then_some(told)
+    });
+    assert_eq!((&told["state"], &told["latest"]), (&"available".into(), &"1.6.0".into()), "{told}");
+    let older: Value = serde_json::from_str(&asks("1.4.0").stdout()).expect("an object");
+    assert_eq!(older["state"], "mandatory", "a version has a record of its own: {older}");
+    let newest: Value = serde_json::from_str(&asks("1.6.0").stdout()).expect("an object");
+    assert_eq!(newest["state"], "current", "{newest}");
+}
+
+/// In a network and a file tree of its own: resolv.conf as Kubernetes writes it, the API server's address and account, and
+/// nobody else to ask.
+fn system_resolver(bed: &Bed) {
+    let script = r#"
+set -eu
+mount --make-rprivate /
+ip link set lo up
+mkdir -p "$DIR/account"
+new() { openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 "$@" 2>/dev/null; }
+new -keyout "$DIR/authority" -out "$DIR/account/ca.crt" -subj /CN=kubernetes
+new -keyout "$DIR/key" -out "$DIR/cert" -subj /CN=apiserver -CA "$DIR/account/ca.crt" -CAkey "$DIR/authority" \
+  -addext subjectAltName=IP:127.0.0.1 -addext basicConstraints=critical,CA:FALSE
+mkdir "$DIR/www"
+printf '{"major":"1","minor":"30","gitVersion":"v1.30.2"}' >"$DIR/www/version"
+printf 'nameserver 127.0.0.1\nsearch svc.cluster.local cluster.local\noptions ndots:5 timeout:1\n' >"$DIR/resolv.conf"
+mount --bind "$DIR/resolv.conf" /etc/resolv.conf
+mount -t tmpfs none /var/run
+mkdir -p /var/run/secrets/kubernetes.io
+cp -r "$DIR/account" /var/run/secrets/kubernetes.io/serviceaccount
+nsd -d -c "$DIR/conf" >/dev/null 2>&1 &
+(cd "$DIR/www" && exec openssl s_server -quiet -accept 127.0.0.1:6443 -key "$DIR/key" -cert "$DIR/cert" -WWW >/dev/null 2>&1 </dev/null) &
+n=0
+until "$OBIT" upgrade check --json >"$DIR/told" 2>"$DIR/why"; do
+  n=$((n + 1)); [ $n -lt 20 ] || { cat "$DIR/told" "$DIR/why" "$DIR/log" >&2; exit 1; }
+done
+cat "$DIR/told"
+"#;
+    let here = bed.path("nsd");
+    std::fs::create_dir(&here).unwrap();
+    let dir = here.display();
+    // Only the question with distribution and version has an answer: eks/v1.30.2 and 1.5.3, whoever asks.
+    let line = signed(bed, "signing-key.pem", &["--zone", ZONE, "--latest", "1.6.0", "--severity", "recommended"]);
+    let line = line["record"].as_str().unwrap().replace("*.q1.", "*.c0.kclln6brm64n36c1e68.v64n3abhj.q1.");
+    assert!(line.starts_with("*.c0."), "the node's label is what the wildcard matches: {line}");
+    let zone = format!(
+        "$ORIGIN {ZONE}.\n@ 3600 IN SOA ns hostmaster 1 3600 600 604800 300\n@ 3600 IN NS ns\nns 3600 IN A 127.0.0.1\n{line}\n"
+    );
+    std::fs::write(here.join("zone"), zone).unwrap();
+    let config = format!(
+        "server:\n  ip-address: 127.0.0.1@53\n  username: \"\"\n  chroot: \"\"\n  database: \"\"\n  zonesdir: {dir}\n  \
+         pidfile: {dir}/pid\n  xfrdfile: {dir}/xfrd\n  zonelistfile: {dir}/list\n  logfile: {dir}/log\n\
+         remote-control:\n  control-enable: no\nzone:\n  name: {ZONE}\n  zonefile: zone\n"
+    );
+    std::fs::write(here.join("conf"), config).unwrap();
+    let ended = bed
+        .command("unshare")
+        .args(["-nm", "sh", "-c", script])
+        .env("DIR", &here)
+        .env("OBIT", crate::bed::binary())
+        .env("OBIT_DNS_ZONE", ZONE)
+        .env("OBIT_DNS_KEYS", public_key(bed))
+        .env("OBIT_PRODUCT_VERSION", "1.5.3")
+        .env("K8S_DISTRO", "eks")
+        .env("KUBERNETES_SERVICE_HOST", "127.0.0.1")
+        .env("KUBERNETES_SERVICE_PORT", "6443")
+        .end();
+    let told: Value = serde_json::from_str(&ended.stdout()).unwrap_or_else(|_| panic!("no object: {ended:?}"));
+    assert_eq!((&told["state"], &told["latest"]), (&"recommended".into(), &"1.6.0".into()), "{told}");
 }
