@@ -184,21 +184,27 @@ enum Turned {
 
 impl Visit<'_> {
     async fn with_spool(&mut self, spool: &Spool, memory_reports: Vec<OwnedFd>) {
-        let Some(_lock) = self.lock(spool).await else {
+        let Some(lock) = self.lock(spool).await else {
             self.summary.why =
                 Some("another obit delivers from this state directory, or it cannot be written".to_owned());
+            self.summary.kept = spool.entries_in(State::Pending).len();
             self.summary.again_unix_ms = Some(clock::unix_ms());
             return;
         };
+        self.remember(spool);
+        self.deliver_memory(memory_reports).await;
+        if let Some(_lock) = self.deliver_spool(spool, lock).await {
+            self.tell_losses(spool).await;
+            self.note(spool);
+        }
+    }
+
+    fn remember(&mut self, spool: &Spool) {
         self.ledger = Ledger::read(spool);
         if let Patience::Worker { started_unix_ms, .. } = self.patience {
             self.standing = self.ledger.standing(&self.transport.dsn);
             self.standing.started(started_unix_ms);
         }
-        self.deliver_memory(memory_reports).await;
-        self.deliver_spool(spool).await;
-        self.tell_losses(spool).await;
-        self.note(spool);
     }
 
     /// There is no lock with a deadline, so it is asked for now and then.
@@ -217,8 +223,9 @@ impl Visit<'_> {
         self.ledger.keep(spool, clock::unix_ms());
     }
 
-    /// Gives everybody who waits a turn, until nobody waits or the next turn is too far away.
-    async fn deliver_spool(&mut self, spool: &Spool) {
+    /// Gives everybody who waits a turn, until nobody waits or the next turn is too far away. Whoever wants to deliver while
+    /// we nap may: then the lock is theirs.
+    async fn deliver_spool(&mut self, spool: &Spool, mut lock: SenderLock) -> Option<SenderLock> {
         loop {
             spool.adopt();
             let evicted = quota::enforce(spool, clock::unix_ms());
@@ -233,7 +240,7 @@ impl Visit<'_> {
             }
             let now = clock::unix_ms();
             match turn::next(&waiting, &self.standing, now) {
-                Turn::Nothing => return,
+                Turn::Nothing => return Some(lock),
                 Turn::Deliver(entry) => {
                     let span = debug_span!("entry", id = %entry.id, kind = ?entry.kind, attempts = entry.attempts);
                     match self.deliver(spool, &entry).instrument(span).await {
@@ -242,7 +249,7 @@ impl Visit<'_> {
                         Turned::Off(block) => {
                             self.summary.why = Some(format!("switched off by {block}"));
                             self.summary.kept = put_aside(self.settings, spool, entry.kind.channel());
-                            return;
+                            return Some(lock);
                         }
                     }
                     self.note(spool);
@@ -257,9 +264,12 @@ impl Visit<'_> {
                         self.summary.kept = waiting.len();
                         self.summary.why = Some(why);
                         self.summary.again_unix_ms = Some(until_unix_ms);
-                        return;
+                        return Some(lock);
                     }
+                    drop(lock);
                     tokio::time::sleep(pause.min(limits::COURIER_LOOK)).await;
+                    lock = self.lock(spool).await?;
+                    self.remember(spool);
                 }
             }
         }

@@ -43,6 +43,7 @@ pub fn trials() -> Vec<Trial> {
         trial("switched off is not one connection", &[], off),
         trial("a bad DSN is one clear line and the right exit code", &[], bad_dsn),
         trial("no wait for a report is no wait", &[], no_wait),
+        trial("a person may deliver while the courier waits for a better time", &[], flush_meanwhile),
         trial("a fault of obit's own that is kept is delivered like a report", &[], own_fault),
         trial("the log tells each request when it is asked to, and never the key", &[], log),
     ])
@@ -281,6 +282,19 @@ fn no_wait(bed: &Bed) {
     ended.code(9);
     assert!(ended.took < Duration::from_secs(10), "{:?}", ended.took);
     assert_eq!(states(bed), ["pending"]);
+}
+
+fn flush_meanwhile(bed: &Bed) {
+    let dead = "http://key@127.0.0.1:1/7";
+    crash(bed, "0", dead).end().code(9);
+    let run = bed.run(&["--report-wait", "60s"], ["sleep", "1000"]).env("OBIT_DSN", dead).start();
+    run.until("two attempts", || (run.stderr().matches("waits: ").count() > 1).then_some(()));
+    let server = Server::new(Mood::Status(200));
+    run.until("the report", || {
+        bed.obit(["flush"]).env("OBIT_DSN", &server.dsn).end().code(0);
+        (server.events().len() == 1).then_some(())
+    });
+    assert_eq!(states(bed), ["sent"]);
 }
 
 fn own_fault(bed: &Bed) {
