@@ -42,8 +42,8 @@ fn panicked(lines: &[&str], at: usize) -> Option<Block> {
     while lines.get(next).is_some_and(|line| line.starts_with("note: ")) {
         next += 1;
     }
-    if frames.is_empty() {
-        frames.extend(place.map(|place| place.frame(None, is_own(None, Some(place.file)))));
+    if let Some(place) = place {
+        placed(place, &mut frames);
     }
     let mut exception = exception("panic", &message, "panic", frames);
     exception.thread = tid;
@@ -51,6 +51,19 @@ fn panicked(lines: &[&str], at: usize) -> Option<Block> {
     let found =
         Found { dialect: Dialect::Rust, exceptions: vec![exception], threads: Vec::new(), ends, lines: (at, next) };
     Some(Block { found: Some(found), next })
+}
+
+/// The place in the header belongs to the innermost call of the program's own, which has none of its own without debug
+/// info; without a backtrace it is all there is.
+fn placed(place: Place<'_>, frames: &mut Vec<Frame>) {
+    let own = is_own(None, Some(place.file));
+    let place = place.frame(None, own);
+    if frames.is_empty() {
+        frames.push(place);
+    } else if let Some(frame) = frames.iter_mut().find(|frame| frame.in_app).filter(|frame| own && frame.file.is_none())
+    {
+        (frame.file, frame.line, frame.column) = (place.file, place.line, place.column);
+    }
 }
 
 /// The message goes to the backtrace or the note. Where RUST_BACKTRACE=0 silenced both, nobody says where it ends:
@@ -199,9 +212,19 @@ fn is_own(function: Option<&str>, file: Option<&str>) -> bool {
     if let Some(file) = file {
         return !PLACES.iter().any(|place| file.contains(place)) && !file.starts_with("library/");
     }
+    let function = function.unwrap_or_default();
+    // `<shop::Shelf as core::ops::Drop>::drop` is the shop's, `<usize as core::slice::SliceIndex>::index` is nobody's.
+    match function.strip_prefix('<').and_then(|inner| inner.split_once(" as ")) {
+        Some((kind, of)) => is_own_path(kind) && kind.contains("::") || is_own_path(of),
+        None => is_own_path(function),
+    }
+}
+
+fn is_own_path(path: &str) -> bool {
     const CRATES: [&str; 7] = ["std::", "core::", "alloc::", "__rust", "rust_", "_start", "__libc_start"];
-    let function = function.unwrap_or_default().trim_start_matches(['<', '&']);
-    !CRATES.iter().any(|name| function.starts_with(name)) && !matches!(function, "main" | "<unknown>" | "")
+    let path = path.trim_start_matches(['<', '&', '*', '[', '(']);
+    let path = path.trim_start_matches("mut ").trim_start_matches("const ").trim_start_matches("dyn ");
+    !CRATES.iter().any(|name| path.starts_with(name)) && !matches!(path, "main" | "<unknown>" | "")
 }
 
 /// Panics in one chain; a hostile text may have one on every line.
