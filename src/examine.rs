@@ -44,8 +44,10 @@ pub fn examine(case: Case, settings: &Settings, state_dir: Option<&Path>, memory
         .map(|(name, value)| (name.to_string_lossy().into_owned(), value.to_string_lossy().into_owned()))
         .collect();
     let mut scrubber = Scrubber::new(environment.iter().map(|(name, value)| (name.as_str(), value.as_str())));
-    let budget = state_dir.map(|dir| group::take(dir, &group::fingerprint(&case), case.at_unix_ms));
-    let suppressed = match budget {
+    // A good end is news only if a thread died before it, which the cage finds out.
+    let good_end = case.death == Some(Death::Exited(0));
+    let budget = || state_dir.map(|dir| group::take(dir, &group::fingerprint(&case), case.at_unix_ms));
+    let mut suppressed = match (!good_end).then(budget).flatten() {
         Some(Budget::Count) => {
             note_termination(settings, &build::minimal(&case, &mut scrubber));
             return COUNTED;
@@ -53,19 +55,23 @@ pub fn examine(case: Case, settings: &Settings, state_dir: Option<&Path>, memory
         Some(Budget::Tell { suppressed }) => suppressed,
         None => 0,
     };
-    let minimal = Report { suppressed, ..build::minimal(&case, &mut scrubber) };
     let kept_in_memory =
         |error: &SpoolError| say(Level::Error, &format!("{error}; it is kept in memory until it is delivered"));
     let spool = state_dir.and_then(|dir| Spool::open(dir).inspect_err(kept_in_memory).ok());
-    let open = spool.as_ref().and_then(|spool| {
-        let begun = spool.begin(Kind::Crash, case.event_id, case.at_unix_ms, &json(&minimal));
+    let begin = |report: &Report| {
+        let begun = spool.as_ref()?.begin(Kind::Crash, case.event_id, case.at_unix_ms, &json(report));
         begun.inspect_err(kept_in_memory).ok()
-    });
-    if let (None, Some(fd)) = (&open, &memory_file) {
-        // Whatever becomes of us now, init holds this.
-        let _ = memory::write(fd, &json(&minimal));
+    };
+    let mut open = None;
+    if !good_end {
+        let minimal = Report { suppressed, ..build::minimal(&case, &mut scrubber) };
+        open = begin(&minimal);
+        if let (None, Some(fd)) = (&open, &memory_file) {
+            // Whatever becomes of us now, init holds this.
+            let _ = memory::write(fd, &json(&minimal));
+        }
+        note_termination(settings, &minimal);
     }
-    note_termination(settings, &minimal);
 
     let host = host::Sources::read();
     let exe = case.run.exe.as_deref().filter(|_| case.subject == Subject::Main).and_then(open_to_look);
@@ -96,7 +102,21 @@ pub fn examine(case: Case, settings: &Settings, state_dir: Option<&Path>, memory
     if learnt.oom.is_none() && case.pid.is_some() {
         learnt.gaps.push(Gap::of("oom counter: no cgroup with a memory controller is visible here"));
     }
+    if good_end {
+        if learnt.said.found.is_none() {
+            return COUNTED;
+        }
+        match budget() {
+            Some(Budget::Count) => return COUNTED,
+            Some(Budget::Tell { suppressed: before }) => suppressed = before,
+            None => {}
+        }
+    }
     let report = Report { suppressed, ..build::build(&case, learnt, &environment, &mut scrubber) };
+    if good_end {
+        open = begin(&report);
+        say(Level::Warning, &text::one_line(&report));
+    }
     keep(report, spool.as_ref().zip(open), memory_file)
 }
 

@@ -235,6 +235,7 @@ fn kind(case: &Case) -> String {
         (Reason::StopTimeout, _) => "stop timeout".to_owned(),
         (Reason::Unclean, _) => "unclean end".to_owned(),
         (_, Some(Death::Killed { signal, .. })) => signal.name(),
+        (_, Some(Death::Exited(0))) => "dying thread".to_owned(),
         (_, Some(Death::Exited(code))) => format!("exit code {code}"),
         (_, None) => case.reason.as_str().to_owned(),
     }
@@ -251,6 +252,7 @@ fn summary(case: &Case, spawn_error: Option<&str>) -> String {
         (_, Some(Death::Killed { signal, core })) => {
             format!("{}{}", signal.description(), if core { ", core dumped" } else { "" })
         }
+        (_, Some(Death::Exited(0))) => "a thread died, the program went on and ended with exit code 0".to_owned(),
         (_, Some(Death::Exited(code))) => format!("ended with exit code {code}"),
         (_, None) => "its end was not seen".to_owned(),
     };

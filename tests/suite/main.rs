@@ -13,6 +13,7 @@ mod last_resort;
 mod nameserver;
 mod need;
 mod panel;
+mod panics;
 mod peers;
 mod proxied;
 mod proxy;
@@ -46,6 +47,7 @@ fn main() -> ExitCode {
         proxied::trials(),
         consent::trials(),
         panel::trials(),
+        panics::trials(),
         upgrade::trials(),
         peers::trials(),
         container::trials(),

@@ -107,9 +107,10 @@ pub fn read(tail: &Tail, death: Death) -> Reading {
     reading
 }
 
-/// Whether there is anything at all that a dying thread may have said; a look, not a reading, for where a run ended well.
+/// Whether there is anything at all that a dying thread may have said: a search for three words and no reading, so that
+/// init may do it where a run ended well, and forks nobody for one that had nothing to say.
 pub fn may_hold_a_thread(tail: &[u8]) -> bool {
-    const MARKS: [&[u8]; 4] = [b"panicked at", b"Exception in thread", b"terminated with exception", b"Traceback"];
+    const MARKS: [&[u8]; 3] = [b"panicked at", b"Exception in thread", b"terminated with exception"];
     MARKS.iter().any(|mark| tail.windows(mark.len()).any(|window| window == *mark))
 }
 

@@ -8,7 +8,7 @@
 use super::Init;
 use crate::case::{Case, Reason, Subject, Zombie};
 use crate::death::Death;
-use crate::evidence::oom;
+use crate::evidence::{oom, panic};
 use crate::init::component::State;
 use crate::init::last_resort;
 use crate::init::manners::{Farewell, Moment};
@@ -117,6 +117,7 @@ impl Init {
         } else {
             verdict::of_descendant(death, moved)
         };
+        let reason = reason.or_else(|| (main && self.may_hide_a_dead_thread(death)).then_some(Reason::Code));
         let Some(reason) = reason else {
             if main {
                 self.marker_settled = true;
@@ -159,10 +160,12 @@ impl Init {
             case.death = None;
             case.usage = None;
             case.spawn_error = Some(sentence);
-        } else {
+        } else if death != Death::Exited(0) {
             self.announce(&case, main);
         }
-        if let Some(marker) = &self.marker {
+        // Whether a good end is news is for the examiner to find out; the end itself is told.
+        self.marker_settled |= main && death == Death::Exited(0);
+        if let Some(marker) = self.marker.as_ref().filter(|_| death != Death::Exited(0)) {
             marker.note_death(&case);
         }
         self.reporting_until = Some(now + self.launch.settings.report_wait);
@@ -193,6 +196,16 @@ impl Init {
             oom_counter_moved,
             expected_exit: &self.launch.settings.expected_exit,
         }
+    }
+
+    /// A thread can die of an exception and leave the process to end with 0. A stop that was asked for and went well is
+    /// not held up for it.
+    fn may_hide_a_dead_thread(&mut self, death: Death) -> bool {
+        if death != Death::Exited(0) || self.stop.is_some() {
+            return false;
+        }
+        self.stderr.pump();
+        self.stderr.tail().is_some_and(|tail| panic::may_hold_a_thread(&tail.bytes))
     }
 
     fn main_ended(&mut self, death: Death, now: Duration) {
