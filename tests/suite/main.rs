@@ -9,6 +9,7 @@ mod container;
 mod delivery;
 mod docker;
 mod ends;
+mod kills;
 mod last_resort;
 mod nameserver;
 mod need;
@@ -37,6 +38,7 @@ fn main() -> ExitCode {
         signals::trials(),
         stop::trials(),
         last_resort::trials(),
+        kills::trials(),
         adversity::trials(),
         terminal::trials(),
         reap::trials(),

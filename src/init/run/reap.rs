@@ -149,25 +149,28 @@ impl Init {
         // The last words are in the pipe by now; they belong to the report.
         self.stderr.pump();
         case.stderr_tail = self.stderr.tail();
-        if let Some(error) = self.child.exec_error.filter(|_| main) {
-            let sentence = setup::exec_failure(&self.launch.command[0], &self.child.run, error.errno);
+        let exec_error = self.child.exec_error.filter(|_| main);
+        if let Some(error) = exec_error {
+            case.death = None;
+            case.usage = None;
+            case.spawn_error = Some(setup::exec_failure(&self.launch.command[0], &self.child.run, error.errno));
+        }
+        // Before anybody is told: what init has said, a later start knows.
+        if let Some(marker) = self.marker.as_ref().filter(|_| death != Death::Exited(0)) {
+            marker.note_death(&case);
+        }
+        if let (Some(error), Some(sentence)) = (exec_error, &case.spawn_error) {
             let command = self.launch.command[0].to_string_lossy().into_owned();
             let narrator = self.launch.manners.narrator;
             match narrator.and_then(|narrate| narrate(Moment::ExecFailed { errno: error.errno, command: &command })) {
                 Some(line) => self.stderr.write_line(&line),
-                None => self.stderr.say(Level::Error, &sentence),
+                None => self.stderr.say(Level::Error, sentence),
             }
-            case.death = None;
-            case.usage = None;
-            case.spawn_error = Some(sentence);
         } else if death != Death::Exited(0) {
             self.announce(&case, main);
         }
         // Whether a good end is news is for the examiner to find out; the end itself is told.
         self.marker_settled |= main && death == Death::Exited(0);
-        if let Some(marker) = self.marker.as_ref().filter(|_| death != Death::Exited(0)) {
-            marker.note_death(&case);
-        }
         self.reporting_until = Some(now + self.launch.settings.report_wait);
         self.writing_until = now + limits::EXAMINE_LEAST;
         self.workers.examine(case, main, &self.launch.settings, now);
