@@ -57,9 +57,13 @@ impl Transport {
 pub fn client(url: &str) -> Result<(reqwest::Client, Route), String> {
     let environment = Environment::from(|name| std::env::var_os(name));
     let route = proxy::decide(&environment, url)?;
+    let is_https = |url: &str| url.get(..6).is_some_and(|scheme| scheme.eq_ignore_ascii_case("https:"));
+    let speaks_tls = is_https(url) || matches!(&route, Route::Proxy(proxy) if proxy.scheme == "https");
+    // Where nobody has to be trusted, roots that cannot be read are no obstacle.
+    let roots = if speaks_tls { roots()? } else { rustls::RootCertStore::empty() };
     let mut builder = reqwest::Client::builder()
         .no_proxy()
-        .tls_backend_preconfigured(tls()?)
+        .tls_backend_preconfigured(tls(roots)?)
         .redirect(reqwest::redirect::Policy::none())
         .connect_timeout(limits::CONNECT_TIMEOUT)
         .timeout(limits::REQUEST_TIMEOUT)
@@ -103,7 +107,7 @@ fn gzip(bytes: &[u8]) -> Vec<u8> {
 }
 
 /// The system's roots (SSL_CERT_FILE and SSL_CERT_DIR first); Mozilla's where an image has none.
-fn tls() -> Result<rustls::ClientConfig, String> {
+fn roots() -> Result<rustls::RootCertStore, String> {
     let mut roots = rustls::RootCertStore::empty();
     let found = rustls_native_certs::load_native_certs();
     roots.add_parsable_certificates(found.certs);
@@ -116,6 +120,10 @@ fn tls() -> Result<rustls::ClientConfig, String> {
         }
         roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
     }
+    Ok(roots)
+}
+
+fn tls(roots: rustls::RootCertStore) -> Result<rustls::ClientConfig, String> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let config = rustls::ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()

@@ -147,6 +147,10 @@ fn no_roots(bed: &Bed) {
     let ended = run.env("SSL_CERT_FILE", bed.path("missing.pem")).end();
     ended.code(9).complains("SSL_CERT_FILE names no certificate that can be read");
     assert_eq!((server.connections(), states(bed)), (0, vec!["pending".to_owned()]));
+    let plain = Server::new(Mood::Status(200));
+    let flush = bed.obit(["flush"]).env("OBIT_DSN", &plain.dsn).env("SSL_CERT_FILE", bed.path("missing.pem"));
+    flush.end().code(0);
+    assert_eq!(plain.events().len(), 1, "without TLS nobody has to be trusted");
 }
 
 fn plain(bed: &Bed) {
