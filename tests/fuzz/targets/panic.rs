@@ -1,10 +1,33 @@
 //! Whatever a program wrote to stderr is read in bounded time, to a bounded result, without harm.
 #![no_main]
 
+#[path = "../../../src/death.rs"]
+pub mod death;
+#[path = "../../../src/evidence/panic/mod.rs"]
+pub mod panic;
+#[path = "../../../src/sys/signal.rs"]
+pub mod signal;
+#[path = "../../../src/evidence/stack.rs"]
+pub mod stack;
+
+// The names under which they know each other.
+pub mod evidence {
+    pub use crate::{panic, stack};
+}
+pub mod sys {
+    pub use crate::signal;
+}
+pub mod case {
+    pub struct Tail {
+        pub bytes: Vec<u8>,
+        pub total_bytes: u64,
+    }
+}
+
+use case::Tail;
+use death::Death;
 use libfuzzer_sys::fuzz_target;
-use obit::case::Tail;
-use obit::death::Death;
-use obit::evidence::panic::read;
+use panic::read;
 
 /// Far above what the caps allow in any mixture of long names.
 const RESULT_BYTES: usize = 16 << 20;
