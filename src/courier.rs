@@ -8,20 +8,23 @@
 
 use crate::config::{Settings, WhenOff};
 use crate::consent::gate::Gate;
-use crate::consent::{Block, Channel};
+use crate::consent::{self, Block, Channel};
+use crate::deliver::content::Content;
 use crate::deliver::dsn::Dsn;
 use crate::deliver::envelope::{self, Size};
 use crate::deliver::fault;
 use crate::deliver::ledger::Ledger;
 use crate::deliver::retry::{self, Answer, Fate, Tried};
-use crate::deliver::standing::Standing;
+use crate::deliver::standing::{Standing, after};
 use crate::deliver::transport::Transport;
 use crate::deliver::turn::{self, Turn};
 use crate::limits;
 use crate::log;
-use crate::report::{Report, Session};
 use crate::spool::{Entry, Kind, ReadError, SenderLock, Spool, SpoolError, State, memory, quota};
 use crate::sys::{clock, memory as random};
+use crate::telemetry::audit::{self, Record};
+use crate::telemetry::daily;
+use crate::telemetry::signer::Signer;
 use std::cell::RefCell;
 use std::collections::HashSet;
 use std::os::fd::OwnedFd;
@@ -49,10 +52,36 @@ pub fn run(settings: &Settings, state_dir: Option<&Path>, memory_reports: Vec<Ow
     let unusable = |error: &SpoolError| error!("{error}");
     let spool = state_dir.and_then(|dir| Spool::open(dir).inspect_err(unusable).ok());
     let nap = settings.report_wait.clamp(limits::COURIER_NAP, limits::COURIER_NAP_MAX);
-    let summary = visit(settings, spool.as_ref(), memory_reports, Patience::Worker { started_unix_ms, nap });
-    let minutes = summary.again_unix_ms.map_or(0, |again| minutes_until(again, clock::unix_ms()));
+    let patience = Patience::Worker { started_unix_ms, nap };
+    let mut summary = visit(settings, spool.as_ref(), memory_reports, patience);
+    // After the crashes: an inventory may take its time.
+    let look = spool.as_ref().and_then(|spool| look_at_daily(settings, spool));
+    let fresh = |entry: &Entry| entry.kind == Kind::Daily && entry.attempts == 0;
+    if spool.as_ref().is_some_and(|spool| spool.entries_in(State::Pending).iter().any(fresh)) {
+        summary = visit(settings, spool.as_ref(), Vec::new(), patience);
+    }
+    let now = clock::unix_ms();
+    let look = look.map(|look| after(now, look));
+    let again = summary.again_unix_ms.into_iter().chain(look).min();
+    let minutes = again.map_or(0, |again| minutes_until(again, now));
     debug!(?summary, minutes, "the courier leaves");
     minutes
+}
+
+/// Makes the daily report if it is due and somebody agreed to receive it. How long until it is worth another look; `None`:
+/// not in this life.
+fn look_at_daily(settings: &Settings, spool: &Spool) -> Option<Duration> {
+    settings.dsn.as_ref()?;
+    match consent::current(settings, spool.state_dir()).grant(Channel::Daily) {
+        Err(block) => block.may_change().then_some(limits::CONSENT_AGAIN),
+        Ok(_) => match daily::look(settings, spool) {
+            Ok(wait) => Some(wait.min(limits::CONSENT_AGAIN)),
+            Err(sentence) => {
+                warn!("{sentence}");
+                Some(limits::CONSENT_AGAIN)
+            }
+        },
+    }
 }
 
 /// Rounded up; who has to wait longer than [`CALL_AGAIN_MAX`] looks again then.
@@ -101,9 +130,14 @@ fn visit(settings: &Settings, spool: Option<&Spool>, memory_reports: Vec<OwnedFd
     // Nothing of the network is touched before there is a destination and permission.
     let Some(dsn) = &settings.dsn else { return closed("there is no DSN".to_owned()) };
     let mut gate = Gate::new(settings, spool.and_then(Spool::state_dir));
-    if let Err(block) = gate.grant(Channel::Errors) {
-        let kept = spool.map_or(0, |spool| put_aside(settings, spool, Channel::Errors));
-        return Summary { kept, ..closed(format!("switched off by {block}")) };
+    if let (Err(block), Err(_)) = (gate.grant(Channel::Errors), gate.grant(Channel::Daily)) {
+        let aside = |channel| spool.map_or(0, |spool| put_aside(settings, spool, channel));
+        let kept = aside(Channel::Errors) + aside(Channel::Daily);
+        let again_unix_ms = (block.may_change() && kept > 0).then(|| after(clock::unix_ms(), limits::CONSENT_AGAIN));
+        return Summary { kept, again_unix_ms, ..closed(format!("switched off by {block}")) };
+    }
+    if spool.is_some_and(|spool| !spool.anything_waits()) && memory_reports.is_empty() {
+        return Summary::default();
     }
     let transport = match Dsn::parse(dsn).and_then(Transport::new) {
         Ok(transport) => transport,
@@ -123,6 +157,8 @@ fn visit(settings: &Settings, spool: Option<&Spool>, memory_reports: Vec<OwnedFd
     let mut visit = Visit {
         settings,
         gate: RefCell::new(gate),
+        signer: Signer::new(settings, spool.and_then(Spool::state_dir)),
+        state_dir: spool.and_then(Spool::state_dir),
         transport,
         patience,
         ledger: Ledger::default(),
@@ -163,6 +199,8 @@ fn put_aside(settings: &Settings, spool: &Spool, channel: Channel) -> usize {
 struct Visit<'a> {
     settings: &'a Settings,
     gate: RefCell<Gate>,
+    signer: Signer<'a>,
+    state_dir: Option<&'a Path>,
     transport: Transport,
     patience: Patience,
     ledger: Ledger,
@@ -179,7 +217,7 @@ enum Turned {
     /// It waits.
     Waits,
     /// Somebody switched the channel off meanwhile.
-    Off(Block),
+    Off,
 }
 
 impl Visit<'_> {
@@ -232,25 +270,27 @@ impl Visit<'_> {
             if evicted > 0 {
                 warn!("the spool is over its bounds; {evicted} undelivered entries were dropped");
             }
-            let pending = spool.entries_in(State::Pending);
-            let mut waiting: Vec<Entry> =
-                pending.into_iter().filter(|entry| !self.done.contains(&entry.file_name())).collect();
+            let held = self.put_closed_aside(spool);
+            let pending = spool.entries_in(State::Pending).into_iter();
+            let mut waiting: Vec<Entry> = pending
+                .filter(|entry| !self.done.contains(&entry.file_name()) && self.is_open(entry.kind.channel()))
+                .collect();
             for entry in waiting.iter_mut().filter(|entry| entry.tried_unix_ms < self.patience.since_unix_ms()) {
                 entry.tried_unix_ms = 0;
             }
             let now = clock::unix_ms();
             match turn::next(&waiting, &self.standing, now) {
-                Turn::Nothing => return Some(lock),
+                Turn::Nothing => {
+                    self.summary.kept = held;
+                    return Some(lock);
+                }
                 Turn::Deliver(entry) => {
                     let span = debug_span!("entry", id = %entry.id, kind = ?entry.kind, attempts = entry.attempts);
                     match self.deliver(spool, &entry).instrument(span).await {
                         Turned::Waits if self.patience != Patience::None => {}
                         Turned::Waits | Turned::Done => drop(self.done.insert(entry.file_name())),
-                        Turned::Off(block) => {
-                            self.summary.why = Some(format!("switched off by {block}"));
-                            self.summary.kept = put_aside(self.settings, spool, entry.kind.channel());
-                            return Some(lock);
-                        }
+                        // The next look finds its channel closed.
+                        Turned::Off => {}
                     }
                     self.note(spool);
                     if waiting.len() > 1 {
@@ -261,7 +301,7 @@ impl Visit<'_> {
                     let pause = Duration::from_millis(until_unix_ms - now);
                     if pause > self.patience.nap() {
                         debug!(?pause, why, "nobody may go now");
-                        self.summary.kept = waiting.len();
+                        self.summary.kept = waiting.len() + held;
                         self.summary.why = Some(why);
                         self.summary.again_unix_ms = Some(until_unix_ms);
                         return Some(lock);
@@ -273,6 +313,26 @@ impl Visit<'_> {
                 }
             }
         }
+    }
+
+    fn is_open(&self, channel: Channel) -> bool {
+        self.gate.borrow_mut().grant(channel).is_ok()
+    }
+
+    /// What waits on closed channels. Returns how many entries stay there.
+    fn put_closed_aside(&mut self, spool: &Spool) -> usize {
+        let mut held = 0;
+        for channel in [Channel::Errors, Channel::Daily] {
+            let Err(block) = self.gate.borrow_mut().grant(channel) else { continue };
+            if spool.entries_in(State::Pending).iter().any(|entry| entry.kind.channel() == channel) {
+                self.summary.why = Some(format!("switched off by {block}"));
+                held += put_aside(self.settings, spool, channel);
+                if block.may_change() && held > 0 {
+                    self.summary.again_unix_ms = Some(after(clock::unix_ms(), limits::CONSENT_AGAIN));
+                }
+            }
+        }
+        held
     }
 
     async fn deliver(&mut self, spool: &Spool, entry: &Entry) -> Turned {
@@ -296,14 +356,14 @@ impl Visit<'_> {
         let tried = Tried { category: entry.kind.category(), attempts: entry.attempts, age };
         let fate = match self.attempt(&content, tried).await {
             Ok(fate) => fate,
-            Err(block) => return Turned::Off(block),
+            Err(_) => return Turned::Off,
         };
         match fate {
             Fate::Sent => {
                 self.summary.sent += 1;
                 let settled = match entry.kind {
-                    Kind::Crash => spool.mark(entry, State::Sent).map(drop),
-                    Kind::Session | Kind::Fault => spool.remove(entry),
+                    Kind::Crash | Kind::Daily => spool.mark(entry, State::Sent).map(drop),
+                    Kind::Session | Kind::Fault | Kind::CheckIn => spool.remove(entry),
                 };
                 if let Err(error) = settled.or_else(|error| if error.is_gone() { Ok(()) } else { Err(error) }) {
                     warn!("delivered, but {error}; it may be sent once more");
@@ -338,8 +398,9 @@ impl Visit<'_> {
     }
 
     /// One request, with the permission of this moment; withdrawn while it is under way it is broken off.
-    async fn send(&self, channel: Channel, envelope: &[u8]) -> Result<Answer, Block> {
+    async fn send(&self, channel: Channel, what: &str, envelope: &[u8]) -> Result<Answer, Block> {
         let permission = self.gate.borrow_mut().grant(channel)?;
+        audit::notice(self.state_dir, &self.transport.dsn.to_string());
         let withdrawn = async {
             loop {
                 tokio::time::sleep(limits::CONSENT_LOOK).await;
@@ -348,10 +409,28 @@ impl Visit<'_> {
                 }
             }
         };
-        tokio::select! {
+        let answer = tokio::select! {
             answer = self.transport.send(&permission, envelope) => Ok(answer),
             block = withdrawn => Err(block),
+        };
+        if let Some(dir) = self.state_dir {
+            let result = match &answer {
+                Ok(Answer::Status { code, .. }) => code.to_string(),
+                Ok(Answer::Unsent(why) | Answer::Unanswered(why)) => why.clone(),
+                Err(block) => format!("broken off, switched off by {block}"),
+            };
+            let record = Record {
+                at_unix_ms: clock::unix_ms(),
+                channel: channel.as_str().to_owned(),
+                what: what.to_owned(),
+                to: self.transport.dsn.to_string(),
+                proxy: self.transport.route.to_string(),
+                bytes: envelope.len() as u64,
+                result,
+            };
+            audit::note(dir, &record);
         }
+        answer
     }
 
     /// One attempt, in ever smaller sizes as long as the server says that it is too large.
@@ -366,7 +445,7 @@ impl Visit<'_> {
                 return Ok(Fate::Reject { why });
             };
             let begin = Instant::now();
-            let answer = self.send(content.kind().channel(), &envelope).await?;
+            let answer = self.send(content.kind().channel(), &content.label(), &envelope).await?;
             debug!(?size, bytes = envelope.len(), took = ?begin.elapsed(), ?answer, "one request");
             if let Answer::Status { limits, .. } = &answer {
                 self.standing.limit(limits, clock::unix_ms());
@@ -383,12 +462,7 @@ impl Visit<'_> {
     }
 
     fn envelope(&self, content: &Content, size: Size, attempts: u32) -> Option<Vec<u8>> {
-        let now = clock::unix_ms();
-        match content {
-            Content::Crash(report) => Some(envelope::crash(report, self.settings.server_name.as_deref(), size, now)),
-            Content::Session(session) => envelope::session(session, attempts > 0, now),
-            Content::Fault(id, event) => Some(envelope::fault(id, event, now)),
-        }
+        content.envelope(&self.signer.sender(content.host()), size, attempts, clock::unix_ms())
     }
 
     /// Reports that no disk took: sent from memory, for as long as we may.
@@ -436,36 +510,10 @@ impl Visit<'_> {
             return;
         }
         let report = envelope::client_report(&losses, clock::unix_ms());
-        match self.send(Channel::Errors, &report).await {
+        match self.send(Channel::Errors, "losses", &report).await {
             // Who refuses it once refuses it always.
             Ok(Answer::Status { code: 200..=428 | 430..=499, .. }) => {}
             _ => losses.iter().for_each(|lost| spool.note_discard(&lost.reason, &lost.category, lost.quantity)),
-        }
-    }
-}
-
-/// An entry, read.
-enum Content {
-    Crash(Box<Report>),
-    Session(Session),
-    /// Id and event.
-    Fault(String, Vec<u8>),
-}
-
-impl Content {
-    fn kind(&self) -> Kind {
-        match self {
-            Content::Crash(_) => Kind::Crash,
-            Content::Session(_) => Kind::Session,
-            Content::Fault(..) => Kind::Fault,
-        }
-    }
-
-    fn parse(entry: &Entry, content: &[u8]) -> Option<Content> {
-        match entry.kind {
-            Kind::Crash => serde_json::from_slice(content).ok().map(Content::Crash),
-            Kind::Session => serde_json::from_slice(content).ok().map(Content::Session),
-            Kind::Fault => Some(Content::Fault(entry.id.to_string(), content.to_vec())),
         }
     }
 }

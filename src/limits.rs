@@ -54,6 +54,8 @@ pub const SPOOL_ENTRIES: usize = 100;
 pub const EVENT_AGE: Duration = Duration::from_secs(30 * 86_400);
 /// Sentry drops sessions older than this.
 pub const SESSION_AGE: Duration = Duration::from_secs(5 * 86_400);
+/// A check-in says that we are alive now; yesterday's says nothing.
+pub const CHECK_IN_AGE: Duration = Duration::from_secs(86_400);
 /// One entry on disk; a larger file is not ours.
 pub const ENTRY_BYTES: u64 = 4 * 1024 * 1024;
 
@@ -91,6 +93,12 @@ pub const COURIER_NAP: Duration = Duration::from_secs(10);
 pub const COURIER_NAP_MAX: Duration = Duration::from_secs(60);
 /// While it waits it looks this often whether something came that may go.
 pub const COURIER_LOOK: Duration = Duration::from_secs(1);
+/// From the start to the first look whether the daily report is due: the program's own start comes first.
+pub const FIRST_LOOK: Duration = Duration::from_secs(1);
+/// A channel that a file closed, and the daily report: looked at again after so long.
+pub const CONSENT_AGAIN: Duration = Duration::from_secs(3600);
+/// The log of what was sent; an old one of this size is kept beside it. A line takes about 300 bytes.
+pub const AUDIT_BYTES: u64 = 512 * 1024;
 /// Sentry takes an event item of at most 1 MiB.
 pub const EVENT_ITEM_BYTES: usize = 1024 * 1024;
 

@@ -2,7 +2,7 @@
 
 #![forbid(unsafe_code)]
 
-use super::{crashes, doctor, telemetry, upgrade};
+use super::{crashes, doctor, heartbeat, telemetry, upgrade};
 use crate::config::options::{SETTINGS, Section};
 use crate::config::{self, Loaded};
 use crate::death::OWN_FAILURE;
@@ -92,6 +92,7 @@ pub fn tree() -> Command {
         )
         .subcommand(telemetry::tree())
         .subcommand(upgrade::tree(json, state_dir))
+        .subcommand(heartbeat::tree())
         .subcommand(
             Command::new("config")
                 .about("Look at the configuration")
@@ -183,6 +184,7 @@ fn carry_out(matches: &ArgMatches) -> Result<(), String> {
             let (name, matches) = matches.subcommand().ok_or("no command was given")?;
             upgrade::carry_out(name, matches, || load(matches))
         }
+        "heartbeat" => heartbeat::carry_out(matches, &load(matches)?.settings),
         "telemetry" => telemetry::carry_out(matches, &load(matches)?.settings),
         "config" => match matches.subcommand() {
             Some(("show", matches)) => show_config(&load_plain()?, matches.get_flag("json")),

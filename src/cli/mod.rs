@@ -5,6 +5,7 @@
 pub mod commands;
 pub mod crashes;
 pub mod doctor;
+pub mod heartbeat;
 pub mod personality;
 pub mod run;
 pub mod telemetry;

@@ -1,11 +1,18 @@
-//! `obit telemetry`: what may leave, who decided it, and changing one's mind.
+//! `obit telemetry`: what may leave, who decided it, changing one's mind, what would be sent and what was.
 
 #![forbid(unsafe_code)]
 
+use super::heartbeat;
 use crate::config::Settings;
 use crate::consent::{self, Channel, Consent, stored};
-use crate::spool::place;
-use crate::sys::process;
+use crate::deliver::content::Content;
+use crate::deliver::envelope::Size;
+use crate::report::text;
+use crate::say::{Level, say};
+use crate::spool::{Entry, Kind, Spool, State, place};
+use crate::sys::{clock, process};
+use crate::telemetry::signer::Signer;
+use crate::telemetry::{audit, identity};
 use clap::{Arg, ArgAction, ArgMatches, Command};
 use serde_json::{Value, json};
 use std::io::Write as _;
@@ -40,12 +47,31 @@ pub fn tree() -> Command {
                 .arg(json()),
         )
         .subcommand(Command::new("disable").about("Forbid a channel").arg(channel()).arg(json()))
+        .subcommand(
+            Command::new("show").about("Print the very bytes that would be sent, open or closed").arg(channel()),
+        )
+        .subcommand(
+            Command::new("log").about("What was sent, where, through which proxy, with what result").arg(json()).arg(
+                Arg::new("last")
+                    .long("last")
+                    .value_name("N")
+                    .value_parser(clap::value_parser!(usize))
+                    .help("Only the last N attempts"),
+            ),
+        )
+        .subcommand(
+            Command::new("reset-id")
+                .about("Be somebody else from now on: new ids of our own and a new secret to hide them"),
+        )
 }
 
 /// One of the subcommands.
 pub fn carry_out(matches: &ArgMatches, settings: &Settings) -> Result<(), String> {
     match matches.subcommand() {
         Some((name @ ("enable" | "disable"), matches)) => choose(settings, matches, name == "enable"),
+        Some(("show", matches)) => show(settings, &channels(matches)),
+        Some(("log", matches)) => log(settings, matches.get_one::<usize>("last").copied(), matches.get_flag("json")),
+        Some(("reset-id", _)) => reset_id(settings),
         Some((_, matches)) => {
             let dir = place::existing(settings).ok();
             status(&consent::current(settings, dir.as_deref()), settings, matches.get_flag("json"));
@@ -55,15 +81,106 @@ pub fn carry_out(matches: &ArgMatches, settings: &Settings) -> Result<(), String
     }
 }
 
-fn choose(settings: &Settings, matches: &ArgMatches, on: bool) -> Result<(), String> {
-    let named: Vec<Channel> =
-        matches.get_many::<String>("channel").into_iter().flatten().filter_map(|name| Channel::parse(name)).collect();
-    let channels = if named.is_empty() { Channel::ALL.to_vec() } else { named };
-    let dir = match place::existing(settings) {
-        Ok(dir) => dir,
-        // A choice before the first run: made where that run will look.
-        Err(_) => place::resolve(settings).dir.ok_or("there is no state directory that a choice could be stored in")?,
+/// Those that were named, or all.
+fn channels(matches: &ArgMatches) -> Vec<Channel> {
+    let named = matches.get_many::<String>("channel").into_iter().flatten();
+    let named: Vec<Channel> = named.filter_map(|name| Channel::parse(name)).collect();
+    if named.is_empty() { Channel::ALL.to_vec() } else { named }
+}
+
+/// Envelopes as the courier makes them; only `sent_at`, the moment of sending, is another when they are sent.
+fn show(settings: &Settings, channels: &[Channel]) -> Result<(), String> {
+    let mut out = std::io::stdout();
+    let note = |sentence: &str| say(Level::Info, sentence);
+    let dir = place::existing(settings).ok();
+    let spool = dir.as_deref().map(Spool::open).transpose().map_err(|error| error.to_string())?;
+    let signer = Signer::new(settings, dir.as_deref());
+    let waiting = |channel: Channel| {
+        let entries = spool.iter().flat_map(|spool| spool.entries_in(State::Pending));
+        entries.filter(|entry| entry.kind.channel() == channel).collect::<Vec<_>>()
     };
+    let envelope = |entry: &Entry| {
+        let content = spool.as_ref()?.read(entry).ok()?;
+        let content = Content::parse(entry, &content)?;
+        content.envelope(&signer.sender(content.host()), Size::Whole, entry.attempts, clock::unix_ms())
+    };
+    for channel in channels {
+        let mut entries = waiting(*channel);
+        match channel {
+            Channel::Errors => {
+                let last = || spool.iter().flat_map(Spool::entries).find(|entry| entry.kind == Kind::Crash);
+                if entries.is_empty() {
+                    let last = last();
+                    note(match last {
+                        Some(_) => "errors: nothing waits; this is how the last report was sent",
+                        None => "errors: nothing waits, and there was no death to tell of",
+                    });
+                    entries.extend(last);
+                }
+            }
+            Channel::Daily if entries.is_empty() => {
+                let _ = out.write_all(&heartbeat::preview(settings)?);
+            }
+            Channel::Daily => {}
+            Channel::Dns => note("dns: no zone is set, so nothing is asked"),
+        }
+        for envelope in entries.iter().filter_map(envelope) {
+            let _ = out.write_all(&envelope);
+        }
+    }
+    Ok(())
+}
+
+fn log(settings: &Settings, last: Option<usize>, as_json: bool) -> Result<(), String> {
+    let records = place::existing(settings).map(|dir| audit::read(&dir)).unwrap_or_default();
+    let records = &records[records.len().saturating_sub(last.unwrap_or(usize::MAX))..];
+    let mut out = std::io::stdout();
+    if as_json {
+        let _ = writeln!(out, "{}", json!(records));
+        return Ok(());
+    }
+    if records.is_empty() {
+        let _ = writeln!(out, "nothing was ever sent from this state directory");
+    }
+    for record in records {
+        let audit::Record { channel, what, to, proxy, bytes, result, .. } = record;
+        let line =
+            format!("{} {channel:<7}{what} to {to} ({proxy}), {bytes} bytes: {result}", text::utc(record.at_unix_ms));
+        let _ = writeln!(out, "{}", line.replace(char::is_control, "?"));
+    }
+    Ok(())
+}
+
+fn reset_id(settings: &Settings) -> Result<(), String> {
+    let dir = state_dir(settings)?;
+    identity::reset(&dir).map_err(|error| format!("no new identity can be kept in {} ({error})", dir.display()))?;
+    let mut out = std::io::stdout();
+    let _ =
+        writeln!(out, "new ids and a new secret; what is sent from now on cannot be joined with what was sent before");
+    if let Some(path) = &settings.cluster_secret {
+        let _ = writeln!(
+            out,
+            "the secret of the cluster in {} is not ours to change: replace that file, too",
+            path.display()
+        );
+    }
+    for (name, given) in [("cluster", &settings.cluster_id), ("node", &settings.node_id)] {
+        if given.is_some() {
+            let _ = writeln!(out, "the id of the {name} is given by the configuration and stays; its hash is another");
+        }
+    }
+    Ok(())
+}
+
+/// The one that is there, or the one that the next run will use.
+fn state_dir(settings: &Settings) -> Result<PathBuf, String> {
+    place::existing(settings)
+        .or_else(|_| place::resolve(settings).dir.ok_or_else(|| "there is no state directory that takes us".to_owned()))
+}
+
+fn choose(settings: &Settings, matches: &ArgMatches, on: bool) -> Result<(), String> {
+    let channels = channels(matches);
+    let dir = state_dir(settings)?;
     let by = format!("obit telemetry, uid {}", process::effective_uid());
     let choices: Vec<_> = channels.iter().map(|channel| (*channel, on)).collect();
     stored::choose(&dir, &choices, &by)

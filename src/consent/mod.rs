@@ -111,6 +111,13 @@ pub struct Block {
     pub by: String,
 }
 
+impl Block {
+    /// It may be taken back while we run.
+    pub fn may_change(&self) -> bool {
+        matches!(self.source, Source::ClusterSpec | Source::Stored)
+    }
+}
+
 impl fmt::Display for Block {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.by)
@@ -160,10 +167,16 @@ impl Sources {
         }
     }
 
+    /// With the names of the environment, for what may be a slip among them.
+    pub fn with_names(mut self, names: impl Iterator<Item = OsString>) -> Sources {
+        self.near_misses = variables::near_misses(names);
+        self
+    }
+
     /// All of them, as they are now.
     pub fn gather(settings: &Settings, state_dir: Option<&Path>) -> Sources {
-        let mut sources = Sources::at_hand(settings, |name| std::env::var_os(name));
-        sources.near_misses = variables::near_misses(std::env::vars_os().map(|(name, _)| name));
+        let names = std::env::vars_os().map(|(name, _)| name);
+        let mut sources = Sources::at_hand(settings, |name| std::env::var_os(name)).with_names(names);
         sources.spec = settings.cluster_spec.as_ref().map(|path| (path.clone(), ClusterSpec::read(path)));
         sources.stored = state_dir.map(|dir| (dir.join(stored::FILE), stored::read(dir)));
         sources

@@ -5,6 +5,7 @@
 #![forbid(unsafe_code)]
 
 use super::event::event;
+use super::sender::Sender;
 use crate::limits;
 use crate::report::{Report, Session, SessionStatus, names, text};
 use crate::spool::Discard;
@@ -32,11 +33,11 @@ impl Size {
 }
 
 /// The envelope of a death: the event, and the end of stderr beside it.
-pub fn crash(report: &Report, server_name: Option<&str>, size: Size, sent_at_unix_ms: u64) -> Vec<u8> {
+pub fn crash(report: &Report, sender: &Sender, size: Size, sent_at_unix_ms: u64) -> Vec<u8> {
     let mut envelope = head(Some(&report.event_id), sent_at_unix_ms);
-    let mut bytes = to_bytes(&event(report, server_name, size));
+    let mut bytes = to_bytes(&event(report, sender, size));
     if bytes.len() > limits::EVENT_ITEM_BYTES {
-        bytes = to_bytes(&event(report, server_name, Size::Trimmed));
+        bytes = to_bytes(&event(report, sender, Size::Trimmed));
     }
     item(&mut envelope, json!({"type": "event", "content_type": "application/json"}), &bytes);
     let tail = report.stderr_tail.as_ref().filter(|tail| size == Size::Whole && !tail.text.is_empty());
@@ -92,7 +93,7 @@ pub fn session(session: &Session, again: bool, sent_at_unix_ms: u64) -> Option<V
     Some(envelope)
 }
 
-fn head(event_id: Option<&str>, sent_at_unix_ms: u64) -> Vec<u8> {
+pub(super) fn head(event_id: Option<&str>, sent_at_unix_ms: u64) -> Vec<u8> {
     let sdk = json!({"name": "obit", "version": env!("CARGO_PKG_VERSION")});
     let mut head = json!({"event_id": event_id, "sent_at": precise(sent_at_unix_ms), "sdk": sdk});
     if let (None, Some(head)) = (event_id, head.as_object_mut()) {
@@ -103,7 +104,7 @@ fn head(event_id: Option<&str>, sent_at_unix_ms: u64) -> Vec<u8> {
     head
 }
 
-fn item(envelope: &mut Vec<u8>, mut headers: Value, payload: &[u8]) {
+pub(super) fn item(envelope: &mut Vec<u8>, mut headers: Value, payload: &[u8]) {
     headers["length"] = payload.len().into();
     envelope.extend_from_slice(&to_bytes(&headers));
     envelope.push(b'\n');
@@ -111,11 +112,11 @@ fn item(envelope: &mut Vec<u8>, mut headers: Value, payload: &[u8]) {
     envelope.push(b'\n');
 }
 
-fn to_bytes(value: &Value) -> Vec<u8> {
+pub(super) fn to_bytes(value: &Value) -> Vec<u8> {
     value.to_string().into_bytes()
 }
 
-fn uuid(hex: &str) -> String {
+pub(super) fn uuid(hex: &str) -> String {
     if hex.len() == 32 && hex.is_ascii() {
         return format!("{}-{}-{}-{}-{}", &hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..]);
     }

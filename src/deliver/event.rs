@@ -7,6 +7,7 @@
 #![forbid(unsafe_code)]
 
 use super::envelope::{Size, precise};
+use super::sender::Sender;
 use super::stack;
 use crate::report::{Report, names};
 use serde_json::{Map, Value, json};
@@ -19,7 +20,7 @@ pub(super) const LONG_BYTES: usize = 8192;
 const BREADCRUMBS: usize = 30;
 
 /// The event, without its larger parts if it has to be small.
-pub fn event(report: &Report, server_name: Option<&str>, size: Size) -> Value {
+pub fn event(report: &Report, sender: &Sender, size: Size) -> Value {
     let mut tags = Map::new();
     let mut tag = |key: &str, value: Option<String>| {
         if let Some(value) = value.map(|value| tag_value(&value)).filter(|value| !value.is_empty()) {
@@ -53,7 +54,7 @@ pub fn event(report: &Report, server_name: Option<&str>, size: Size) -> Value {
         let is_empty = |value: &Value| value.as_array().is_some_and(Vec::is_empty);
         event.retain(|_, value| !(is_empty(&value["values"]) || is_empty(&value["images"])));
     }
-    if let Some(name) = known(server_name.unwrap_or(&report.host.name)) {
+    if let Some(name) = known(sender.server_name.as_deref().unwrap_or(&report.host.name)) {
         event["server_name"] = cut(name, SHORT_BYTES).into();
     }
     if let Some(release) = report.run.release.as_deref().and_then(names::release) {
@@ -62,6 +63,7 @@ pub fn event(report: &Report, server_name: Option<&str>, size: Size) -> Value {
     if let Some(environment) = report.run.environment.as_deref().and_then(names::environment) {
         event["environment"] = environment.into();
     }
+    sender.sign(&mut event);
     event
 }
 
@@ -159,7 +161,8 @@ mod tests {
 
     #[test]
     fn the_event_has_the_tags_that_scripts_rely_on() {
-        let event = event(&report(), Some("pseudonym"), Size::Whole);
+        let sender = Sender { server_name: Some("pseudonym".to_owned()), ..Sender::default() };
+        let event = event(&report(), &sender, Size::Whole);
         assert_eq!(
             event["tags"],
             json!({"exit.signal": "SIGSEGV", "exit.code": "139", "exit.reason": "signal",
@@ -179,7 +182,7 @@ mod tests {
         report.exit = Exit::default();
         report.reason = Reason::Unclean;
         report.level = Level::Error;
-        let event = event(&report, None, Size::Whole);
+        let event = event(&report, &Sender::default(), Size::Whole);
         assert!(event.get("release").is_none());
         assert_eq!(event["contexts"]["process"]["release"], "a/b");
         assert_eq!(event["tags"]["component"].as_str().unwrap().len(), 200);

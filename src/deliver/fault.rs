@@ -74,7 +74,8 @@ impl Watch {
             .transport(ToSpool(Arc::new(spool)));
         options.dsn = dsn;
         options.environment = self.settings.environment.clone().map(Into::into);
-        options.server_name = self.settings.server_name.clone().map(Into::into);
+        options.server_name =
+            self.settings.server_name.clone().filter(|_| !self.settings.hide_server_name).map(Into::into);
         Client::with_options(options).capture_event(event, None);
     }
 }

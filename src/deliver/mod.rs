@@ -2,6 +2,8 @@
 
 #![forbid(unsafe_code)]
 
+pub mod content;
+pub mod daily;
 pub mod dsn;
 pub mod envelope;
 pub mod event;
@@ -11,6 +13,7 @@ pub mod ledger;
 pub mod proxy;
 pub mod rate;
 pub mod retry;
+pub mod sender;
 pub mod stack;
 pub mod standing;
 pub mod transport;

@@ -1,6 +1,6 @@
 //! Whose turn it is: a pure rule over what waits and how the destination stands.
 //!
-//! What was tried least comes first, so that an entry which the server chokes on holds nobody up; crashes before sessions,
+//! What was tried least comes first, so that an entry which the server chokes on holds nobody up; crashes before all else,
 //! new before old. An entry that the server had since we started waits out a backoff of its own.
 
 #![forbid(unsafe_code)]

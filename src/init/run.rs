@@ -140,7 +140,11 @@ impl Init {
             let created = RunMarker::create(dir, &started.run);
             created.inspect_err(|error| stderr.say(Level::Warning, &error.to_string())).ok()
         });
-        let consent = consent::decide(&Sources::at_hand(settings, |name| std::env::var_os(name)));
+        let mut sources = Sources::at_hand(settings, |name| std::env::var_os(name));
+        if settings.dsn.is_some() {
+            sources = sources.with_names(std::env::vars_os().map(|(name, _)| name));
+        }
+        let consent = consent::decide(&sources);
         for warning in consent.warnings.iter().filter(|_| settings.dsn.is_some()) {
             stderr.say(Level::Warning, warning);
         }
@@ -156,6 +160,8 @@ impl Init {
             }
             None => None,
         };
+        // Once a day there is something to tell; whether now is the time is the courier's to find out, for it may read files.
+        let may_tell = settings.dsn.is_some() && place.dir.is_some() && consent.grant(Channel::Daily).is_ok();
         let left = place.dir.as_deref().map(|dir| marker::attention(dir, marker.as_ref())).unwrap_or_default();
         let workers = Workers::new(roles, place.dir, started.run.cwd.clone(), may_send);
         let pid = started.spawned.pid;
@@ -206,6 +212,9 @@ impl Init {
         }
         init.reporting_until = Some(now + init.launch.settings.report_wait);
         init.workers.take_up(left, &init.launch.settings, now);
+        if may_tell {
+            init.workers.call_courier(now + limits::FIRST_LOOK);
+        }
         process::trim_heap();
         Ok(init)
     }

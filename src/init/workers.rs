@@ -220,6 +220,11 @@ impl Workers {
         self.next(settings, now);
     }
 
+    /// A courier is wanted at that time, unless one is called before.
+    pub fn call_courier(&mut self, at: Duration) {
+        self.courier_due.get_or_insert(at);
+    }
+
     /// The run is over; written down for release health.
     pub fn session(&mut self, run: Run, death: Option<Death>, ended_unix_ms: u64, settings: &Settings, now: Duration) {
         self.session = Some((run, death, ended_unix_ms));

@@ -27,6 +27,8 @@ pub enum Kind {
     Session,
     /// Of obit itself: a Sentry event as it is.
     Fault,
+    Daily,
+    CheckIn,
 }
 
 /// Where an entry is in its life; each is a directory.
@@ -66,11 +68,15 @@ impl State {
 }
 
 impl Kind {
+    pub const ALL: [Kind; 5] = [Kind::Crash, Kind::Session, Kind::Fault, Kind::Daily, Kind::CheckIn];
+
     /// Sentry's name for what is counted when one is lost.
     pub fn category(self) -> &'static str {
         match self {
-            Kind::Crash | Kind::Fault => "error",
+            // An event is an event to Sentry's quotas, whatever its level.
+            Kind::Crash | Kind::Fault | Kind::Daily => "error",
             Kind::Session => "session",
+            Kind::CheckIn => "monitor",
         }
     }
 
@@ -78,6 +84,7 @@ impl Kind {
     pub fn channel(self) -> Channel {
         match self {
             Kind::Crash | Kind::Session | Kind::Fault => Channel::Errors,
+            Kind::Daily | Kind::CheckIn => Channel::Daily,
         }
     }
 
@@ -86,6 +93,8 @@ impl Kind {
             Kind::Crash => "crash",
             Kind::Session => "session",
             Kind::Fault => "fault",
+            Kind::Daily => "daily",
+            Kind::CheckIn => "checkin",
         }
     }
 }
@@ -99,7 +108,7 @@ impl Entry {
     /// The inverse, for a file found in a state's directory.
     pub fn from_file_name(state: State, name: &str) -> Option<Entry> {
         let (stem, suffix) = name.rsplit_once('.')?;
-        let kind = [Kind::Crash, Kind::Session, Kind::Fault].into_iter().find(|kind| kind.suffix() == suffix)?;
+        let kind = Kind::ALL.into_iter().find(|kind| kind.suffix() == suffix)?;
         let mut parts = stem.split('-');
         let entry = Entry {
             state,
@@ -121,8 +130,8 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_name_reads_back_and_only_in_its_one_spelling(at: u64, attempts: u32, id: [u8; 16], which in 0..3usize) {
-            let kind = [Kind::Crash, Kind::Session, Kind::Fault][which];
+        fn a_name_reads_back_and_only_in_its_one_spelling(at: u64, attempts: u32, id: [u8; 16], which in 0..5usize) {
+            let kind = Kind::ALL[which];
             let entry = Entry { state: State::Sent, kind, id: Id(id), at_unix_ms: at, attempts, bytes: 0, tried_unix_ms: 0 };
             let name = entry.file_name();
             prop_assert_eq!(Entry::from_file_name(State::Sent, &name), Some(entry));

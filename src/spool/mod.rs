@@ -241,6 +241,11 @@ impl Spool {
         entries
     }
 
+    /// Whether there is anything to deliver, or to adopt and deliver.
+    pub fn anything_waits(&self) -> bool {
+        [State::Pending, State::Open].into_iter().any(|state| !self.entries_in(state).is_empty())
+    }
+
     /// The entries of one state, in no order.
     pub fn entries_in(&self, state: State) -> Vec<Entry> {
         let dir = self.dir_of(state);

@@ -1,5 +1,5 @@
-//! Who has to go when the spool is over its bounds: settled before waiting, sessions before crashes, old before new, and
-//! the first report of each kind of crash last.
+//! Who has to go when the spool is over its bounds: settled before waiting, daily reports before sessions, those before
+//! crashes, old before new, and the first report of each kind of crash last.
 //!
 //! What waits is never removed for its age alone: a clock that jumps would take everything with it. An entry that is too
 //! old is rejected after an attempt to deliver it ([`Spool::expire`]), and can be resent.
@@ -32,7 +32,7 @@ pub fn make_room(spool: &Spool, for_whom: Kind, wanted: u64) -> usize {
     let mut entries = spool.entries();
     entries.retain(|entry| match (entry.state, entry.kind) {
         (State::Open, _) | (State::Pending, Kind::Crash) => false,
-        (State::Pending, Kind::Session | Kind::Fault) => for_whom == Kind::Crash,
+        (State::Pending, _) => for_whom == Kind::Crash,
         _ => true,
     });
     entries.sort_by_key(|entry| (!entry.state.is_settled(), entry.at_unix_ms));
@@ -73,8 +73,9 @@ impl Spool {
 
 fn max_age(entry: &Entry) -> Duration {
     match entry.kind {
-        Kind::Crash | Kind::Fault => limits::EVENT_AGE,
+        Kind::Crash | Kind::Fault | Kind::Daily => limits::EVENT_AGE,
         Kind::Session => limits::SESSION_AGE,
+        Kind::CheckIn => limits::CHECK_IN_AGE,
     }
 }
 
@@ -109,7 +110,8 @@ fn over(entries: &[Entry], is_first: impl Fn(&Entry) -> bool, now_unix_ms: u64) 
             (State::Pending, Kind::Crash) if is_first(entry) => 1,
             (State::Pending, Kind::Crash) => 2,
             (State::Pending, Kind::Session | Kind::Fault) => 3,
-            _ => 4,
+            (State::Pending, Kind::Daily | Kind::CheckIn) => 4,
+            _ => 5,
         };
         (class, std::cmp::Reverse(entry.at_unix_ms))
     });
@@ -177,7 +179,7 @@ mod tests {
     #[test]
     fn a_clock_that_jumps_takes_nothing_that_waits() {
         let year = 365 * 86_400_000;
-        for kind in [Kind::Crash, Kind::Session] {
+        for kind in Kind::ALL {
             assert_eq!(over(&[entry(State::Pending, kind, 0, 1)], |_| false, year), []);
             assert_eq!(over(&[entry(State::Sent, kind, 0, 1)], |_| false, year).len(), 1);
             assert_eq!(over(&[entry(State::Open, kind, 0, u64::MAX)], |_| false, year), []);

@@ -1,10 +1,15 @@
-//! The two clocks: one that never jumps, for deadlines; one that people read, for reports. See clock_gettime(2).
+//! The clocks: two that never jump, for deadlines and for days; one that people read, for reports. See clock_gettime(2).
 
 use std::time::Duration;
 
 /// CLOCK_MONOTONIC: since some fixed point, never set, stands still while the machine sleeps.
 pub fn monotonic() -> Duration {
     read(libc::CLOCK_MONOTONIC)
+}
+
+/// CLOCK_BOOTTIME: like [`monotonic`], and goes on while the machine sleeps.
+pub fn since_boot() -> Duration {
+    read(libc::CLOCK_BOOTTIME)
 }
 
 /// CLOCK_REALTIME in milliseconds since 1970 UTC; a clock before that reads as 0.

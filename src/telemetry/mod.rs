@@ -2,8 +2,12 @@
 
 #![forbid(unsafe_code)]
 
+pub mod audit;
 pub mod check;
+pub mod daily;
 pub mod dns;
 pub mod identity;
 pub mod inventory;
+pub mod schedule;
+pub mod signer;
 pub mod upgrade;

@@ -6,6 +6,7 @@ mod browser;
 mod client;
 mod consent;
 mod container;
+mod daily;
 mod delivery;
 mod docker;
 mod ends;
@@ -16,6 +17,7 @@ mod need;
 mod panel;
 mod panics;
 mod peers;
+mod product;
 mod proxied;
 mod proxy;
 mod reap;
@@ -48,6 +50,7 @@ fn main() -> ExitCode {
         tls::trials(),
         proxied::trials(),
         consent::trials(),
+        daily::trials(),
         panel::trials(),
         panics::trials(),
         upgrade::trials(),

@@ -117,17 +117,22 @@ const SENT_AT: u64 = 1_700_000_001_000;
 
 #[test]
 fn a_crash_with_everything() {
-    insta::assert_snapshot!(readable(&crash(&full(), Some("pseudonym"), Size::Whole, SENT_AT)));
+    insta::assert_snapshot!(readable(&crash(
+        &full(),
+        &Sender { server_name: Some("pseudonym".to_owned()), ..Sender::default() },
+        Size::Whole,
+        SENT_AT
+    )));
 }
 
 #[test]
 fn a_crash_trimmed_for_a_server_that_takes_little() {
-    insta::assert_snapshot!(readable(&crash(&full(), None, Size::Trimmed, SENT_AT)));
+    insta::assert_snapshot!(readable(&crash(&full(), &Sender::default(), Size::Trimmed, SENT_AT)));
 }
 
 #[test]
 fn a_death_of_which_only_the_minimum_is_known() {
-    insta::assert_snapshot!(readable(&crash(&minimal(), None, Size::Whole, SENT_AT)));
+    insta::assert_snapshot!(readable(&crash(&minimal(), &Sender::default(), Size::Whole, SENT_AT)));
 }
 
 #[test]
@@ -158,7 +163,7 @@ fn a_client_report() {
 fn the_envelope_is_lines_with_true_lengths() {
     let mut report = full();
     report.stderr_tail = Some(StderrTail { text: "é\n".to_owned(), ..StderrTail::default() });
-    let bytes = crash(&report, None, Size::Whole, SENT_AT);
+    let bytes = crash(&report, &Sender::default(), Size::Whole, SENT_AT);
     let text = String::from_utf8(bytes).unwrap();
     let mut rest = text.split_once('\n').unwrap().1;
     assert!(text.starts_with("{\"event_id\":\"abab") && text.contains("\"sent_at\":\"2023-11-14T22:13:21.000Z\""));
@@ -184,7 +189,7 @@ fn an_event_larger_than_sentry_takes_is_trimmed_before_it_is_sent() {
         stack: Stack { frames: vec![frame.clone(); 200], ..Stack::default() },
         ..thread.clone()
     }));
-    let bytes = crash(&report, None, Size::Whole, SENT_AT);
+    let bytes = crash(&report, &Sender::default(), Size::Whole, SENT_AT);
     assert!(bytes.len() < limits::EVENT_ITEM_BYTES, "{}", bytes.len());
     assert!(String::from_utf8(bytes).unwrap().contains("\"trimmed\""));
 }
