@@ -23,8 +23,8 @@ use crate::log;
 use crate::spool::{Entry, Kind, ReadError, SenderLock, Spool, SpoolError, State, memory, quota};
 use crate::sys::{clock, memory as random};
 use crate::telemetry::audit::{self, Record};
-use crate::telemetry::daily;
 use crate::telemetry::signer::Signer;
+use crate::telemetry::{check, daily};
 use std::cell::RefCell;
 use std::collections::HashSet;
 use std::os::fd::OwnedFd;
@@ -60,8 +60,9 @@ pub fn run(settings: &Settings, state_dir: Option<&Path>, memory_reports: Vec<Ow
     if spool.as_ref().is_some_and(|spool| spool.entries_in(State::Pending).iter().any(fresh)) {
         summary = visit(settings, spool.as_ref(), Vec::new(), patience);
     }
+    let ask = spool.as_ref().and_then(|spool| check::look(settings, spool.state_dir()?));
     let now = clock::unix_ms();
-    let look = look.map(|look| after(now, look));
+    let look = look.into_iter().chain(ask).min().map(|look| after(now, look));
     let again = summary.again_unix_ms.into_iter().chain(look).min();
     let minutes = again.map_or(0, |again| minutes_until(again, now));
     debug!(?summary, minutes, "the courier leaves");

@@ -12,7 +12,7 @@ use crate::say::{Level, say};
 use crate::spool::{Entry, Kind, Spool, State, place};
 use crate::sys::{clock, process};
 use crate::telemetry::signer::Signer;
-use crate::telemetry::{audit, identity};
+use crate::telemetry::{audit, check, identity};
 use clap::{Arg, ArgAction, ArgMatches, Command};
 use serde_json::{Value, json};
 use std::io::Write as _;
@@ -122,7 +122,13 @@ fn show(settings: &Settings, channels: &[Channel]) -> Result<(), String> {
                 let _ = out.write_all(&heartbeat::preview(settings)?);
             }
             Channel::Daily => {}
-            Channel::Dns => note("dns: no zone is set, so nothing is asked"),
+            Channel::Dns => match check::preview(settings, dir.as_deref()) {
+                Ok((name, decoded)) => {
+                    note(&format!("dns: {decoded}"));
+                    let _ = writeln!(out, "{name}");
+                }
+                Err(why) => note(&format!("dns: nothing is asked: {why}")),
+            },
         }
         for envelope in entries.iter().filter_map(envelope) {
             let _ = out.write_all(&envelope);

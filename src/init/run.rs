@@ -161,7 +161,9 @@ impl Init {
             None => None,
         };
         // Once a day there is something to tell; whether now is the time is the courier's to find out, for it may read files.
-        let may_tell = settings.dsn.is_some() && place.dir.is_some() && consent.grant(Channel::Daily).is_ok();
+        let tells = |destination: bool, channel| destination && consent.grant(channel).is_ok();
+        let may_tell = place.dir.is_some()
+            && (tells(settings.dsn.is_some(), Channel::Daily) || tells(settings.dns_zone.is_some(), Channel::Dns));
         let left = place.dir.as_deref().map(|dir| marker::attention(dir, marker.as_ref())).unwrap_or_default();
         let workers = Workers::new(roles, place.dir, started.run.cwd.clone(), may_send);
         let pid = started.spawned.pid;

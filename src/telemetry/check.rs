@@ -5,22 +5,25 @@
 
 #![forbid(unsafe_code)]
 
+use super::audit;
 use super::dns::answer::{self, Circumstances, Key, Verdict};
 use super::dns::kubernetes;
 use super::dns::name::{self, Kubernetes, Question};
-use super::dns::resolver::{self, Said};
+use super::dns::resolver::{self, Reply, Said};
 use super::dns::servers::Servers;
 use super::identity::Identity;
-use super::upgrade::{Failure, FailureKind, Record, State, sentence};
+use super::upgrade::{Failure, FailureKind, Record, State, sentence, until};
 use crate::config::Settings;
 use crate::config::cluster_spec::ClusterSpec;
 use crate::consent::gate::Gate;
 use crate::consent::{Channel, Granted};
+use crate::limits;
 use crate::report::text::utc;
 use crate::say::{Level, say};
 use crate::sys::{clock, memory};
 use serde_json::{Value, json};
 use std::path::Path;
+use std::time::Duration;
 
 /// What the settings say about the question.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -124,26 +127,65 @@ pub fn now(settings: &Settings, state_dir: Option<&Path>) -> Result<Standing, St
     Ok(Standing { failure, record: Some(record), ..standing(settings, state_dir) })
 }
 
-/// Asks if it is time; returns when it will be, in seconds since 1970. Without a state directory nobody would remember that
-/// it was asked, so it is not.
-pub async fn when_due(settings: &Settings, state_dir: Option<&Path>, gate: &mut Gate) -> Option<u64> {
-    let (state_dir, plan) = (state_dir?, Plan::of(settings).ok()?);
-    gate.grant(Channel::Dns).ok()?;
+/// Asks if it is time and nobody forbids it. How long until it is worth another look; `None`: not in this life. Nobody asks
+/// without a state directory: who would remember that it was asked?
+pub fn look(settings: &Settings, state_dir: &Path) -> Option<Duration> {
+    let plan = Plan::of(settings).ok()?;
+    let permission = match Gate::new(settings, Some(state_dir)).grant(Channel::Dns) {
+        Ok(permission) => permission,
+        Err(block) => return block.may_change().then_some(limits::CONSENT_AGAIN),
+    };
     let mut record = Record::read(state_dir, &plan.zone);
     let known = record.next_unix;
     let due = record.due_unix(unix(), random());
+    // A moment that cannot be kept would be another one at each start.
     if record.next_unix != known && record.write(state_dir).is_err() {
         return None;
     }
-    if due > unix() {
-        tell(&plan, &mut record, state_dir);
-        return Some(due);
+    if due <= unix() {
+        let identity = Identity::load(settings, state_dir).inspect_err(|why| say(Level::Error, why)).ok()?;
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().ok()?;
+        runtime.block_on(ask(settings, Some(state_dir), &plan, &identity, &permission, &mut record));
+        runtime.shutdown_background();
     }
-    let identity = Identity::load(settings, state_dir).inspect_err(|why| say(Level::Error, why)).ok()?;
-    let permission = gate.grant(Channel::Dns).ok()?;
-    ask(settings, Some(state_dir), &plan, &identity, &permission, &mut record).await;
     tell(&plan, &mut record, state_dir);
-    record.next_unix
+    record.next_unix.map(|next| until(next, unix()).min(limits::CONSENT_AGAIN))
+}
+
+/// The name that would be asked now, and what it tells; open or closed. Nobody is asked for it, the API server neither.
+pub fn preview(settings: &Settings, state_dir: Option<&Path>) -> Result<(String, String), String> {
+    let plan = Plan::of(settings)?;
+    let identity = match state_dir {
+        Some(dir) => Identity::load(settings, dir)?,
+        None => Identity::passing(settings)?,
+    };
+    let name = plan.question(&identity, settings.k8s_version.clone())?;
+    let decoded = name::decode(&name).unwrap_or_default();
+    let kubernetes = decoded.kubernetes.map(|text| match text.strip_suffix('/') {
+        Some(distro) => format!(", Kubernetes {distro} and the version that its API server tells"),
+        None => format!(", Kubernetes {text}"),
+    });
+    let told = format!(
+        "one TXT question to {} tells version {}{}, a keyed hash of the node ({}) and {}",
+        server_names(settings)?,
+        decoded.version.unwrap_or_default(),
+        kubernetes.unwrap_or_default(),
+        decoded.node.unwrap_or_default(),
+        match decoded.cluster.as_deref() {
+            None | Some("0") => "nothing of the cluster".to_owned(),
+            Some(hash) => format!("one of the cluster ({hash})"),
+        }
+    );
+    Ok((name, told))
+}
+
+fn servers(settings: &Settings) -> Result<Servers, String> {
+    settings.dns_resolver.as_deref().map_or_else(|| Ok(Servers::system()), Servers::given)
+}
+
+fn server_names(settings: &Settings) -> Result<String, String> {
+    let names: Vec<String> = servers(settings)?.addresses.iter().map(ToString::to_string).collect();
+    Ok(names.join(" or "))
 }
 
 /// Logs what is news; an urgent upgrade is news once a day.
@@ -174,7 +216,7 @@ async fn ask(
         Err(error) => {
             Err((FailureKind::Unanswered, format!("not asked: the state directory takes no record ({error})")))
         }
-        Ok(()) => put(settings, plan, identity, permission, record).await,
+        Ok(()) => put(settings, state_dir, plan, identity, permission, record).await,
     };
     let now = unix();
     record.heard(outcome.map_err(|(kind, why)| Failure { at_unix: now, kind, why }), now);
@@ -186,6 +228,7 @@ async fn ask(
 /// The question and the judgement of its answer.
 async fn put(
     settings: &Settings,
+    state_dir: Option<&Path>,
     plan: &Plan,
     identity: &Identity,
     permission: &Granted,
@@ -198,8 +241,26 @@ async fn put(
         (Some(_), None) => kubernetes::version(permission).await.inspect_err(|why| say(Level::Debug, why)).ok(),
     };
     let name = plan.question(identity, kubernetes_version).map_err(unanswered)?;
-    let servers = settings.dns_resolver.as_deref().map_or_else(|| Ok(Servers::system()), Servers::given);
-    let reply = resolver::ask(permission, &servers.map_err(unanswered)?, &name).await.map_err(unanswered)?;
+    let servers = servers(settings).map_err(unanswered)?;
+    audit::notice(state_dir, &format!("{} (a DNS question once a day)", plan.zone));
+    let reply = resolver::ask(permission, &servers, &name).await;
+    if let Some(dir) = state_dir {
+        let (to, result) = match &reply {
+            Ok(Reply { said, by }) => (by.to_string(), said.to_string()),
+            Err(why) => (server_names(settings).unwrap_or_default(), why.clone()),
+        };
+        let record = audit::Record {
+            at_unix_ms: clock::unix_ms(),
+            channel: permission.channel().as_str().to_owned(),
+            what: name.clone(),
+            to,
+            proxy: "direct".to_owned(),
+            bytes: name.len() as u64,
+            result,
+        };
+        audit::note(dir, &record);
+    }
+    let reply = reply.map_err(unanswered)?;
     let by = reply.by;
     let records = match reply.said {
         Said::Records(records) => records,

@@ -394,6 +394,32 @@ mod tests {
     }
 
     #[test]
+    fn ten_thousand_nodes_that_start_together_drift_apart() {
+        const NODES: u64 = 10_000;
+        let mut moments: Vec<u64> = vec![NOW; NODES as usize];
+        let mut records: Vec<Record> = moments.iter().map(|_| Record::new("example.test")).collect();
+        let mut random = 1u64;
+        // Knuth's MMIX generator: any spread of numbers does.
+        let mut next_random = || {
+            random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            random >> 11
+        };
+        for day in 0..3 {
+            for (record, moment) in records.iter_mut().zip(&mut moments) {
+                *moment = record.due_unix(*moment, next_random());
+                record.asking(*moment, next_random());
+            }
+            let (first, last) = (moments.iter().min().unwrap(), moments.iter().max().unwrap());
+            let window = if day == 0 { 600 } else { 8 * 3600 };
+            assert!(last - first > window * 9 / 10, "day {day}: {}", last - first);
+            let busiest = (0..=(last - first) / 60)
+                .map(|minute| moments.iter().filter(|moment| (*moment - first) / 60 == minute).count() as u64)
+                .max();
+            assert!(busiest.unwrap() < NODES * 60 / window * 3 + 20, "day {day}: {busiest:?} in one minute");
+        }
+    }
+
+    #[test]
     fn what_is_remembered_is_of_one_zone_and_survives() {
         let temp = tempfile::tempdir().unwrap();
         let record = after(&[verdict("2.0.0", Severity::Mandatory, 5)]);

@@ -1,6 +1,7 @@
 //! The version question: what leaves, what is believed, and what a known notice survives.
 
 use crate::bed::{Bed, Setup, trial};
+use crate::client::ask;
 use crate::nameserver::{Mood, NameServer};
 use crate::need::Need;
 use libtest_mimic::Trial;
@@ -25,6 +26,9 @@ pub fn trials() -> Vec<Trial> {
         trial("without a zone or a version nothing is asked and it is said why", &[], nothing_to_ask),
         trial("nsd answers the question with a signed wildcard record", NSD, nsd),
         trial("the system's resolver and the API server are asked, and no search list", SYSTEM, system_resolver),
+        trial("a running init asks when it is time and the notice is in every place", &[], running),
+        trial("a running init that may not ask does not", &[], running_off),
+        trial("the name that would be asked can be seen before, while off too", &[], preview),
         trial("sign refuses what no obit would believe", &[], sign_refuses),
     ]
 }
@@ -424,4 +428,85 @@ cat "$DIR/told"
         .end();
     let told: Value = serde_json::from_str(&ended.stdout()).unwrap_or_else(|_| panic!("no object: {ended:?}"));
     assert_eq!((&told["state"], &told["latest"]), (&"recommended".into(), &"1.6.0".into()), "{told}");
+}
+
+/// A state directory in which the question is due at that time.
+fn due(bed: &Bed, next_unix: u64) {
+    let record = serde_json::json!({
+        "format": 1, "zone": ZONE, "asked_unix": null, "next_unix": next_unix, "notice": null, "newest_not_before": 0,
+        "failure": null, "told": null,
+    });
+    std::fs::create_dir_all(bed.state()).unwrap();
+    std::fs::write(bed.path("state/upgrade.json"), record.to_string()).unwrap();
+}
+
+fn running(bed: &Bed) {
+    let server = NameServer::new(Mood::says(&record(bed, "1.6.0", "mandatory")));
+    due(bed, 1);
+    let api = |run: Setup| run.env("OBIT_API", "127.0.0.1:0").env("USERNAME", "storageos").env("PASSWORD", "storageos");
+    let run = api(with_question(bed, bed.under(["sleep", "100"]), &server)).start();
+    let sentence = "release 1.6.0 is needed for security, 1.5.3 is running";
+    run.complains(&format!("obit: {sentence}: https://example.test/r"));
+    let stderr = run.stderr();
+    let notice =
+        stderr.find("from now on; see them with obit telemetry show").expect("a notice before the first question");
+    assert!(notice < stderr.find(sentence).unwrap(), "{stderr}");
+    // The same in the API, the metrics and on the page.
+    let address = stderr.split_once("http://").and_then(|(_, rest)| rest.split_once('/')).expect("an address").0;
+    let get = |path: &str| ask(address, "GET", path, &["authorization: Basic c3RvcmFnZW9zOnN0b3JhZ2Vvcw=="], "");
+    assert_eq!(get("/v1/upgrade").json()["sentence"], sentence);
+    assert!(get("/metrics").body.contains("obit_upgrade_severity{state=\"mandatory\"} 4\n"));
+    let page = get("/").body;
+    assert!(page.contains("Security upgrade") && page.contains("href=\"https://example.test/r\""), "{page}");
+    run.signal(nix::sys::signal::Signal::SIGTERM);
+    run.end();
+    // Asked once, and noted: the name, the name server, what it said. A restart asks no more.
+    let log = bed.obit(["telemetry", "log", "--json"]).end();
+    let asked = server.asked();
+    assert_eq!(asked.len(), 1, "{asked:?}");
+    for part in [asked[0].name.as_str(), &server.address.to_string(), "1 TXT"] {
+        assert!(log.code(0).stdout().contains(part), "{part}: {}", log.stdout());
+    }
+    let again = with_question(bed, bed.under(["sleep", "2"]), &server).end();
+    assert!(!again.stderr().contains("needed for security"), "once a day is enough: {}", again.stderr());
+    assert_eq!(server.asked().len(), 1);
+    let status = with_question(bed, bed.obit(["upgrade", "status", "--json"]), &server).end();
+    let status: Value = serde_json::from_str(&status.stdout()).expect("an object");
+    assert_eq!(status["state"], "mandatory", "{status}");
+}
+
+fn running_off(bed: &Bed) {
+    let server = NameServer::new(Mood::says(&record(bed, "1.6.0", "mandatory")));
+    due(bed, 1);
+    std::fs::write(bed.path("off.yaml"), "spec:\n  disableVersionCheck: true\n").unwrap();
+    let off = bed.path("off.yaml").display().to_string();
+    let cases = [
+        ("DISABLE_TELEMETRY", "1"),
+        ("DISABLE_VERSION_CHECK", "true"),
+        ("DO_NOT_TRACK", "1"),
+        ("OBIT_CLUSTER_SPEC", &off),
+    ];
+    let runs: Vec<_> = cases
+        .iter()
+        .map(|(name, value)| with_question(bed, bed.under(["sleep", "3"]), &server).env(*name, *value).start())
+        .collect();
+    for run in runs {
+        run.end().code(0);
+    }
+    assert_eq!(server.asked(), []);
+}
+
+fn preview(bed: &Bed) {
+    let server = NameServer::new(Mood::says(&record(bed, "1.5.3", "current")));
+    let show = |value: &str| {
+        let show = with_question(bed, bed.obit(["telemetry", "show", "--channel", "dns"]), &server);
+        show.env("DISABLE_TELEMETRY", value).env("K8S_DISTRO", "eks").env("OBIT_K8S_VERSION", "v1.30.2").end()
+    };
+    asks(bed, &server).env("K8S_DISTRO", "eks").env("OBIT_K8S_VERSION", "v1.30.2").end().code(0);
+    for value in ["0", "1"] {
+        let shown = show(value);
+        shown.code(0).complains("tells version 1.5.3, Kubernetes eks/v1.30.2, a keyed hash of the node (");
+        assert_eq!(shown.stdout().trim_end(), server.asked()[0].name);
+    }
+    assert_eq!(server.asked().len(), 1, "looking asks nobody");
 }

@@ -12,6 +12,7 @@ use crate::limits;
 use crate::sys::memory;
 use hickory_proto::op::{Edns, Message, MessageType, OpCode, Query, ResponseCode};
 use hickory_proto::rr::{DNSClass, Name, RData, RecordType};
+use std::fmt;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpStream, UdpSocket};
@@ -41,6 +42,16 @@ pub enum Said {
     NoRecord,
     /// NXDOMAIN.
     NoName,
+}
+
+impl fmt::Display for Said {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Said::Records(records) => write!(f, "{} TXT", records.len()),
+            Said::NoRecord => f.write_str("no TXT"),
+            Said::NoName => f.write_str("NXDOMAIN"),
+        }
+    }
 }
 
 /// Asks for the TXT records of an absolute name; an error says what each server did. Nobody gets here without permission.
