@@ -162,7 +162,7 @@ fn document(bed: &Bed) {
         let refused = ask(&address, "DELETE", path, &[PAGES_OWN], "");
         assert_eq!(refused.status, 405, "{path}");
     }
-    assert_eq!(paths.len(), 7);
+    assert_eq!(paths.len(), 8);
     for path in ["/v1", "/v1/", "/v2/health", "/v1/health/x", "//", "/../v1/health", "/crashes/zz"] {
         assert_eq!(get(&address, path).status, 404, "{path}");
     }
