@@ -88,6 +88,12 @@ impl Kind {
         }
     }
 
+    /// Whether it is worth the disk's time to survive a power cut. How a run ended is known a moment before the container
+    /// ends: syncing that costs each good end the disk's slowest moments, and what a power cut takes is one in a statistic.
+    pub fn is_durable(self) -> bool {
+        self != Kind::Session
+    }
+
     fn suffix(self) -> &'static str {
         match self {
             Kind::Crash => "crash",

@@ -114,8 +114,8 @@ impl Spool {
         &self.states[state as usize]
     }
 
-    /// Makes an entry durable in `open/`: when this returns it survives a power cut. On a full disk what is settled makes
-    /// room, once.
+    /// Makes an entry durable in `open/`: when this returns it survives a power cut, if its kind is worth that. On a full
+    /// disk what is settled makes room, once.
     pub fn begin(&self, kind: Kind, id: Id, at_unix_ms: u64, content: &[u8]) -> Result<OpenEntry, SpoolError> {
         let mut entry =
             Entry { state: State::Open, kind, id, at_unix_ms, attempts: 0, bytes: 0, tried_unix_ms: unix_ms() };
@@ -168,8 +168,8 @@ impl Spool {
                 Err(TryLockError::Error(error)) => Err(error),
                 Ok(()) => file
                     .write_all(bytes)
-                    .and_then(|()| file.sync_data())
-                    .and_then(|()| self.put(dir, &hidden, entry.state, name)),
+                    .and_then(|()| if entry.kind.is_durable() { file.sync_data() } else { Ok(()) })
+                    .and_then(|()| self.put(dir, &hidden, entry, name)),
             };
             match stored {
                 Ok(()) => return Ok(file),
@@ -185,9 +185,9 @@ impl Spool {
         Err(last)
     }
 
-    /// Gives a file its name in a state's directory, durably. A directory that has the name already is moved out of the way.
-    fn put(&self, from: &Dir, old: &str, state: State, name: &str) -> io::Result<()> {
-        let to = self.dir_of(state);
+    /// Gives the file of an entry its name, durably. A directory that has the name already is moved out of the way.
+    fn put(&self, from: &Dir, old: &str, entry: &Entry, name: &str) -> io::Result<()> {
+        let to = self.dir_of(entry.state);
         if let Err(error) = from.rename(old, to, name) {
             if !matches!(error.raw_os_error(), Some(libc::EISDIR | libc::ENOTEMPTY | libc::EEXIST)) {
                 return Err(error);
@@ -195,7 +195,7 @@ impl Spool {
             to.rename(name, self.dir_of(State::Corrupt), &format!("not-ours-{}-{name}", unix_ms()))?;
             from.rename(old, to, name)?;
         }
-        to.sync()
+        if entry.kind.is_durable() { to.sync() } else { Ok(()) }
     }
 
     /// Moves an entry to another state. Back to `Pending` it starts anew, with no attempts.
@@ -218,9 +218,9 @@ impl Spool {
     fn rename(&self, entry: &Entry, to: Entry) -> Result<Entry, SpoolError> {
         let from = self.dir_of(entry.state);
         let name = entry.file_name();
-        let moved = self.put(from, &name, to.state, &to.file_name()).and_then(|()| match to.state == entry.state {
-            true => Ok(()),
-            false => from.sync(),
+        let moved = self.put(from, &name, &to, &to.file_name()).and_then(|()| {
+            let is_left = to.state != entry.state && to.kind.is_durable();
+            if is_left { from.sync() } else { Ok(()) }
         });
         moved.map_err(|source| SpoolError {
             doing: "move",
