@@ -15,7 +15,7 @@ use crate::case::{Case, Id, Reason, Run, Subject, Zombie};
 use crate::config::Settings;
 use crate::consent::{self, Channel, Consent};
 use crate::death::Death;
-use crate::evidence::{build_id, host, oom, panic, shell, zombie};
+use crate::evidence::{build_id, host, java_log, oom, panic, shell, zombie};
 use crate::report::build::{self, Learnt};
 use crate::report::group::{self, Budget};
 use crate::report::scrub::Scrubber;
@@ -75,6 +75,7 @@ pub fn examine(case: Case, settings: &Settings, state_dir: Option<&Path>, memory
 
     let host = host::Sources::read();
     let exe = case.run.exe.as_deref().filter(|_| case.subject == Subject::Main).and_then(open_to_look);
+    let java_log = case.pid.filter(|_| !good_end).and_then(|pid| java_log::find(&case.run, pid));
     let limits = oom::counter().map(|counter| counter.limits());
 
     let writable: Vec<&Path> = spool.iter().map(Spool::root).collect();
@@ -97,6 +98,11 @@ pub fn examine(case: Case, settings: &Settings, state_dir: Option<&Path>, memory
     learnt.tells_signals = shell::is_one(&case.run, exe.as_ref());
     if let (Some(tail), Some(death)) = (&case.stderr_tail, case.death) {
         learnt.said = panic::read(tail, death);
+    }
+    if let (None, Some(log), Some(pid), Some(death)) = (&learnt.said.found, java_log, case.pid, case.death)
+        && let Some(bytes) = log.read(learnt.process.uid)
+    {
+        learnt.said = panic::read_java_log(&bytes, pid, death);
     }
     learnt.oom = limits.and_then(|limits| build::oom_facts(&case, limits.source, limits.limit, limits.peak));
     if learnt.oom.is_none() && case.pid.is_some() {

@@ -4,6 +4,7 @@
 
 pub mod build_id;
 pub mod host;
+pub mod java_log;
 pub mod memory;
 pub mod oom;
 pub mod panic;

@@ -18,6 +18,7 @@ pub fn trials() -> Vec<Trial> {
         trial("a failed assertion is told in its own words", &[], assertion),
         trial("what the allocator found is told", &[], allocator),
         trial("a Rust panic has its place and its message", &[Need::Tool("rustc")], rust),
+        trial("a JVM's fatal error log is found where it was left", &[], java_log),
         trial("secrets in an exception are masked", &[PYTHON], masked),
         trial("the page shows the exception before everything else", &[PYTHON], page),
     ];
@@ -170,6 +171,17 @@ fn rust(bed: &Bed) {
         assert_eq!(value, "index out of bounds: the len is 0 but the index is 2");
         assert_eq!(place, format!("{function} shop.rs:3"));
     }
+}
+
+/// The log is a recorded one: a JVM is not everywhere.
+fn java_log(bed: &Bed) {
+    let log = concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/panics/java/17-native-hs_err.txt");
+    let die = format!("sed s/pid=11387/pid=$$/ {log} >hs_err_pid$$.log; kill -ABRT $$");
+    let script = format!("cd {} && exec {} -- sh -c '{die}'", bed.path("").display(), crate::bed::binary().display());
+    bed.command("sh").args(["-c", &script]).end().code(134);
+    let (kind, value, place) = last(&report(bed));
+    assert_eq!((kind.as_str(), value.as_str()), ("SIGSEGV", "Unsafe_PutLong in libjvm.so"));
+    assert!(place.starts_with("Crash.main"), "{place}");
 }
 
 fn shell(bed: &Bed) {

@@ -107,6 +107,24 @@ pub fn read(tail: &Tail, death: Death) -> Reading {
     reading
 }
 
+/// Reads the fatal error log that a JVM left in a file; it must name this pid in its head.
+pub fn read_java_log(log: &[u8], pid: i32, death: Death) -> Reading {
+    const LINES: usize = 3000;
+    const HEAD: usize = 10;
+    let text = text::plain(log);
+    let lines: Vec<&str> = text.lines().take(LINES).collect();
+    let named = format!(" pid={pid},");
+    if !lines.iter().take(HEAD).any(|line| line.contains(&named)) {
+        return Reading::default();
+    }
+    let mut reading = fit::choose(blocks(&lines), &lines, death);
+    reading.passed_over = None;
+    if let Some(found) = &mut reading.found {
+        bound::bound(&mut found.exceptions, &mut found.threads);
+    }
+    reading
+}
+
 /// Whether there is anything at all that a dying thread may have said: a search for three words and no reading, so that
 /// init may do it where a run ended well, and forks nobody for one that had nothing to say.
 pub fn may_hold_a_thread(tail: &[u8]) -> bool {

@@ -52,26 +52,28 @@ pub fn ends(kind: &str, before: &str) -> Ends {
 pub fn chain(lines: &[&str], begin: usize) -> (Vec<Exception>, usize) {
     let mut exceptions: Vec<Exception> = Vec::new();
     let mut at = begin;
+    let mut source = None;
     loop {
         let (link, next) = link(lines, at);
+        // A separator with nothing behind it, where the text was cut, makes no cause.
         let Some(link) = link else { return (exceptions, next) };
+        let parent = exceptions.len();
+        if let Some(cause) = exceptions.last_mut() {
+            cause.mechanism.kind = "chained".to_owned();
+            cause.mechanism.source = source;
+            cause.mechanism.parent = Some(parent);
+        }
         exceptions.push(link);
         let separator = (next..lines.len().min(next + 3)).find(|&i| !lines[i].trim().is_empty());
-        let source = match separator.map(|i| lines[i]) {
-            Some(CAUSE) => "__cause__",
-            Some(CONTEXT) => "__context__",
+        source = match separator.map(|i| lines[i]) {
+            Some(CAUSE) => Some("__cause__".to_owned()),
+            Some(CONTEXT) => Some("__context__".to_owned()),
             _ => return (exceptions, next),
         };
         let after = separator.map_or(next, |i| i + 1);
         let Some(header) = (after..lines.len().min(after + 3)).find(|&i| lines[i].ends_with(HEADER)) else {
             return (exceptions, next);
         };
-        let parent = exceptions.len();
-        if let Some(cause) = exceptions.last_mut() {
-            cause.mechanism.kind = "chained".to_owned();
-            cause.mechanism.source = Some(source.to_owned());
-            cause.mechanism.parent = Some(parent);
-        }
         at = header;
     }
 }

@@ -130,6 +130,17 @@ fn a_caught_exception_does_not_explain_another_death() {
 }
 
 #[test]
+fn a_fatal_error_log_is_read_if_it_is_this_process_s() {
+    let log = std::fs::read(fixtures().join("java/17-native-hs_err.txt")).unwrap();
+    let abort = killed(Signal::ABRT);
+    let found = read_java_log(&log, 11387, abort).found.unwrap();
+    let exception = found.exceptions.last().unwrap();
+    assert_eq!((exception.kind.as_str(), exception.value.as_str()), ("SIGSEGV", "Unsafe_PutLong in libjvm.so"));
+    assert_eq!(read_java_log(&log, 1138, abort).found, None);
+    assert_eq!(read_java_log(&log, 11387, killed(Signal::KILL)).found, None);
+}
+
+#[test]
 fn the_last_exception_that_fits_is_the_one() {
     let go = std::fs::read_to_string(fixtures().join("go/1.27-index.txt")).unwrap();
     let python = std::fs::read_to_string(fixtures().join("python/3.11-key.txt")).unwrap();
@@ -211,6 +222,16 @@ fn a_text_cut_at_any_line_is_never_read_for_something_else() {
             }
         }
     }
+}
+
+/// Found by the fuzzer: the cause pointed to an exception that the cut had taken away.
+#[test]
+fn a_chain_cut_after_its_separator_points_nowhere() {
+    let whole = std::fs::read_to_string(fixtures().join("python/3.11-cause.txt")).unwrap();
+    let (cut, _) = whole.rsplit_once("    exec(").unwrap();
+    let found = reading(cut, Death::Exited(1)).found.unwrap();
+    let last = found.exceptions.last().unwrap();
+    assert_eq!((last.kind.as_str(), last.mechanism.parent, last.mechanism.source.as_deref()), ("Trouble", None, None));
 }
 
 #[test]
