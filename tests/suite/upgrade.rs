@@ -458,6 +458,9 @@ fn running(bed: &Bed) {
     assert!(get("/metrics").body.contains("obit_upgrade_severity{state=\"mandatory\"} 4\n"));
     let page = get("/").body;
     assert!(page.contains("Security upgrade") && page.contains("href=\"https://example.test/r\""), "{page}");
+    let name = &server.asked()[0].name;
+    assert_eq!(page.matches(name.as_str()).count(), 2, "what would be asked, and what was: {page}");
+    assert!(page.contains("1 TXT") && page.contains("a keyed hash of the node ("), "{page}");
     run.signal(nix::sys::signal::Signal::SIGTERM);
     run.end();
     // Asked once, and noted: the name, the name server, what it said. A restart asks no more.

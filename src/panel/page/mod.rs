@@ -13,7 +13,8 @@ use crate::report::kept::Kept;
 use crate::report::{Level, Report, text};
 use crate::spool;
 use crate::sys::clock;
-use crate::telemetry::check::Standing;
+use crate::telemetry::audit;
+use crate::telemetry::check::{self, Standing};
 use crate::telemetry::dns::answer::Severity;
 use crate::telemetry::upgrade::State;
 use maud::{DOCTYPE, Markup, html};
@@ -21,6 +22,8 @@ use maud::{DOCTYPE, Markup, html};
 pub const STYLE: &str = include_str!("style.css");
 pub const SCRIPT: &str = include_str!("script.js");
 
+/// Attempts to send something that are shown, newest first; all are in `obit telemetry log`.
+const ATTEMPTS: usize = 20;
 /// The last lines of stderr on a crash's page; all of it is in its JSON.
 const STDERR_LINES: usize = 200;
 
@@ -67,6 +70,11 @@ pub fn overview(desk: &Desk) -> Markup {
                 section aria-labelledby="leaves" {
                     h2 id="leaves" { "What may leave" }
                     (switches(desk, &consent))
+                    (preview(desk))
+                }
+                section aria-labelledby="sent" {
+                    h2 id="sent" { "What was sent" }
+                    (sent(desk, now))
                 }
             }
             footer {
@@ -204,6 +212,46 @@ fn switches(desk: &Desk, consent: &Consent) -> Markup {
             @for channel in Channel::ALL { (switch(desk, consent, channel)) }
         }
         noscript { p.empty { "The switches need JavaScript; obit telemetry does the same in a terminal." } }
+    }
+}
+
+/// What would be sent, as far as it can be known without asking anybody.
+fn preview(desk: &Desk) -> Markup {
+    html! {
+        details {
+            summary { "What would be sent" }
+            @match check::preview(&desk.settings, desk.state_dir.as_deref()) {
+                Ok((name, told)) => { p { "The version query: " (told) "." } pre tabindex="0" { (name) } }
+                Err(why) => p.empty { "No version query: " (why) "." },
+            }
+            p.empty { "A crash report is the JSON on its page. The daily report, byte for byte: " code { "obit telemetry show" } "." }
+        }
+    }
+}
+
+/// The end of the audit log.
+fn sent(desk: &Desk, now: u64) -> Markup {
+    let records = desk.state_dir.as_deref().map(audit::read).unwrap_or_default();
+    html! {
+        @if records.is_empty() { p.empty { "Nothing was sent." } }
+        @else {
+            div.scroll tabindex="0" role="region" aria-labelledby="sent" {
+                table {
+                    thead { tr { th scope="col" { "What" } th scope="col" { "Where" } th scope="col" { "When" } th scope="col" { "Result" } } }
+                    tbody {
+                        @for record in records.iter().rev().take(ATTEMPTS) {
+                            tr {
+                                td { (record.channel) br; small { (record.what) " · " (text::size(record.bytes)) } }
+                                td { (record.to) br; small { (record.proxy) } }
+                                td { time datetime=(text::utc(record.at_unix_ms)) { (text::duration(now.saturating_sub(record.at_unix_ms))) " ago" } }
+                                td { (record.result) }
+                            }
+                        }
+                    }
+                }
+            }
+        }
+        @if records.len() > ATTEMPTS { p.empty { "All of it: " code { "obit telemetry log" } "." } }
     }
 }
 
