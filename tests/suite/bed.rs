@@ -17,7 +17,7 @@ use std::os::unix::process::CommandExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::{Arc, Condvar, Mutex};
+use std::sync::{Arc, Condvar, Mutex, RwLock};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -50,16 +50,44 @@ pub fn first(name: &str, needs: &'static [Need], body: fn(&Bed)) -> Trial {
     make(format!("as PID 1, {name}"), Room::First, needs, body)
 }
 
+/// One trial as a guest during which no other runs: its program measures time by its own clock.
+pub fn alone(name: &str, needs: &'static [Need], body: fn(&Bed)) -> Trial {
+    make_in_turn(name.to_owned(), Room::Guest, Company::None, needs, body)
+}
+
 /// The same trial twice: as PID 1, and as a guest.
 pub fn both(name: &str, needs: &'static [Need], body: fn(&Bed)) -> [Trial; 2] {
     [first(name, needs, body), make(format!("as a guest, {name}"), Room::Guest, needs, body)]
 }
 
+/// Whether other trials may run meanwhile.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Company {
+    Others,
+    None,
+}
+
+/// Held for reading by each trial, for writing by one that runs alone.
+static TURN: RwLock<()> = RwLock::new(());
+
 fn make(name: String, room: Room, needs: &'static [Need], body: impl Fn(&Bed) + Send + 'static) -> Trial {
+    make_in_turn(name, room, Company::Others, needs, body)
+}
+
+fn make_in_turn(
+    name: String,
+    room: Room,
+    company: Company,
+    needs: &'static [Need],
+    body: impl Fn(&Bed) + Send + 'static,
+) -> Trial {
     Trial::ignorable_test(name, move || {
         if let Some(why) = [Need::Room].iter().chain(needs).find_map(|need| need.missing()) {
             return missing(why);
         }
+        // A trial that failed is caught below, so nobody leaves the lock poisoned.
+        let _alone = (company == Company::None).then(|| TURN.write().expect("no panic"));
+        let _among_others = (company == Company::Others).then(|| TURN.read().expect("no panic"));
         caught(|| body(&Bed::new(room)))
     })
 }
