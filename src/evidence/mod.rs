@@ -11,4 +11,5 @@ pub mod panic;
 pub mod shell;
 pub mod snapshot;
 pub mod stack;
+pub mod symbols;
 pub mod zombie;

@@ -4,6 +4,7 @@ pub mod clock;
 pub mod confine;
 pub mod fd;
 pub mod file;
+pub mod map;
 pub mod memory;
 pub mod poll;
 pub mod process;
