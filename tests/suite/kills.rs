@@ -42,6 +42,16 @@ impl Role {
             Role::Session => "obit-session",
         }
     }
+
+    /// Long enough for what the victim does, in a debug build on a busy machine too.
+    fn longest(self) -> Duration {
+        Duration::from_millis(match self {
+            // From before the crash to after the delivery.
+            Role::Init => 150,
+            Role::Courier => 40,
+            Role::Examiner | Role::Recover | Role::Session => 25,
+        })
+    }
 }
 
 /// xorshift64*: enough to be anywhere.
@@ -55,9 +65,9 @@ impl Chance {
         self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) % end
     }
 
-    /// Long enough for what the victim does, in a debug build too.
-    fn instant(&mut self, milliseconds: u64) -> Duration {
-        Duration::from_micros(self.below(milliseconds * 1000))
+    /// From at once to almost the longest.
+    fn instant(&mut self, longest: Duration) -> Duration {
+        Duration::from_micros(self.below(longest.as_micros() as u64))
     }
 }
 
@@ -71,15 +81,22 @@ fn turns(bed: &Bed, role: Role) {
     let mut chance = Chance(seed);
     let mut killed = 0;
     let count = number("OBIT_TEST_KILLS").unwrap_or(4);
+    let mut longest = role.longest();
     for turn in 0..count {
-        killed += u64::from(one_turn(bed, role, turn, &mut chance));
+        // How long a victim lives depends on the machine: who was gone already was given too much time.
+        if one_turn(bed, role, turn, chance.instant(longest), &mut chance) {
+            killed += 1;
+            longest = (longest * 5 / 4).min(role.longest());
+        } else {
+            longest = (longest / 2).max(Duration::from_millis(1));
+        }
     }
     // Somebody may be done before it is found; if all always were, nothing would have been tried.
     assert!(killed * 3 >= count, "{killed} of {count} kills reached a {role:?}; seed {seed}");
 }
 
 /// A crash, a kill and the next start; whether the kill reached anybody.
-fn one_turn(bed: &Bed, role: Role, turn: u64, chance: &mut Chance) -> bool {
+fn one_turn(bed: &Bed, role: Role, turn: u64, instant: Duration, chance: &mut Chance) -> bool {
     let server = Server::new(Mood::Status(200));
     let state = bed.path(format!("state-{turn}"));
     let setup = |command: &str| -> Setup {
@@ -100,13 +117,7 @@ fn one_turn(bed: &Bed, role: Role, turn: u64, chance: &mut Chance) -> bool {
     }
     let run = setup(if role == Role::Recover { "sleep 0.3" } else { &crash }).start();
     run.pid();
-    let longest = match role {
-        // From before the crash to after the delivery.
-        Role::Init => 150,
-        Role::Courier => 40,
-        Role::Examiner | Role::Recover | Role::Session => 25,
-    };
-    let killed = kill_it(&run, role, chance.instant(longest));
+    let killed = kill_it(&run, role, instant);
     let ended = run.end();
     if role != Role::Init {
         assert_eq!(ended.fate, Fate::Exited(if role == Role::Recover { 0 } else { 9 }), "{}", ended.stderr());
