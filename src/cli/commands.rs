@@ -2,10 +2,11 @@
 
 #![forbid(unsafe_code)]
 
-use super::{crashes, doctor, heartbeat, telemetry, upgrade};
+use super::{crashes, doctor, heartbeat, manual, telemetry, upgrade};
 use crate::config::options::{SETTINGS, Section};
 use crate::config::{self, Loaded};
 use crate::death::OWN_FAILURE;
+use crate::deliver::dsn::Dsn;
 use crate::deliver::fault;
 use crate::log;
 use crate::say::{Level, say};
@@ -103,7 +104,13 @@ pub fn tree() -> Command {
         .subcommand(
             Command::new("install")
                 .about("Copy this program into a directory, for images that have no package of it")
-                .arg(Arg::new("dir").value_name("DIR").required(true).value_parser(clap::value_parser!(PathBuf))),
+                .arg(
+                    Arg::new("dir")
+                        .value_name("DIR")
+                        .required(true)
+                        .value_parser(clap::value_parser!(PathBuf))
+                        .help("Where to put it, as `obit`; made if it is not there"),
+                ),
         )
         .subcommand(
             Command::new("completions").about("Print shell completions").arg(
@@ -113,7 +120,7 @@ pub fn tree() -> Command {
                     .value_parser(clap::value_parser!(clap_complete::Shell)),
             ),
         )
-        .subcommand(Command::new("man").about("Print the manual page"))
+        .subcommand(Command::new("man").about("Print the manual pages"))
 }
 
 /// The help of `run`; its options are read by [`super::run`], from the same table.
@@ -197,7 +204,7 @@ fn carry_out(matches: &ArgMatches) -> Result<(), String> {
             }
             Ok(())
         }
-        "man" => clap_mangen::Man::new(tree()).render(&mut std::io::stdout()).map_err(|error| error.to_string()),
+        "man" => manual::write(tree(), &mut std::io::stdout()).map_err(|error| error.to_string()),
         // `obit run --help` comes here; `run` itself never does.
         _ => Err("write obit run [OPTIONS] -- COMMAND".to_owned()),
     }
@@ -296,7 +303,9 @@ fn show_config(loaded: &Loaded, json: bool) -> Result<(), String> {
 }
 
 fn check_config() -> Result<(), String> {
-    let loaded = load_plain()?;
+    let mut loaded = load_plain()?;
+    let dsn = loaded.settings.dsn.as_deref().map(Dsn::parse);
+    loaded.warnings.extend(dsn.and_then(Result::err));
     for warning in &loaded.warnings {
         say(Level::Warning, warning);
     }

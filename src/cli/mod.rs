@@ -6,6 +6,7 @@ pub mod commands;
 pub mod crashes;
 pub mod doctor;
 pub mod heartbeat;
+pub mod manual;
 pub mod personality;
 pub mod run;
 pub mod telemetry;

@@ -4,6 +4,7 @@ mod adversity;
 mod bed;
 mod browser;
 mod client;
+mod commands;
 mod consent;
 mod container;
 mod daily;
@@ -36,6 +37,7 @@ use std::process::ExitCode;
 fn main() -> ExitCode {
     let arguments = libtest_mimic::Arguments::from_args();
     let trials = [
+        commands::trials(),
         ends::trials(),
         signals::trials(),
         stop::trials(),

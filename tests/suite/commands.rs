@@ -1,0 +1,171 @@
+//! The commands that people type: what they print is for eyes, and with `--json` for programs.
+
+use crate::bed::{Bed, trial};
+use libtest_mimic::Trial;
+use serde_json::Value;
+use std::os::unix::fs::PermissionsExt as _;
+
+pub fn trials() -> Vec<Trial> {
+    vec![
+        trial("every command of the help has a help of its own, and prints nothing on stderr for it", &[], help),
+        trial("an unknown command or option is named with its nearest kin", &[], nearest),
+        trial("each value of the configuration is shown with where it came from", &[], origins),
+        trial("a configuration that cannot be used is refused by the check, each value by name", &[], unsound),
+        trial("the copy that install makes is the same program and can be executed", &[], install),
+        trial("completions name every command, and the manual every command and option", &[], completions),
+        trial("doctor says what would happen here, to people and to programs", &[], doctor),
+        trial("reports are listed, shown, purged, and then there are none", &[], crashes),
+        trial("a part of an id is enough where it names one report", &[], short_id),
+        trial("a colour reaches nobody but a terminal", &[], colourless),
+    ]
+}
+
+const COMMANDS: [&str; 12] = [
+    "run",
+    "crashes",
+    "status",
+    "flush",
+    "doctor",
+    "telemetry",
+    "upgrade",
+    "heartbeat",
+    "config",
+    "install",
+    "completions",
+    "man",
+];
+
+fn help(bed: &Bed) {
+    let all = bed.obit(["--help"]).end();
+    all.code(0);
+    for command in COMMANDS {
+        assert!(all.stdout().contains(&format!("\n  {command} ")), "{command}: {}", all.stdout());
+        let own = bed.obit([command, "--help"]).end();
+        own.code(0);
+        assert!(own.stdout().contains("Usage: obit "), "{command}: {}", own.stdout());
+        assert_eq!(own.stderr(), "", "{command}");
+        let widest = own.stdout().lines().map(|line| line.chars().count()).max();
+        assert!(widest <= Some(100), "{command}: a line of {widest:?} characters");
+    }
+}
+
+fn nearest(bed: &Bed) {
+    bed.obit(["run", "--stop-grac", "3s", "--", "true"]).end().code(125).complains("did you mean \"--stop-grace\"?");
+    bed.obit(["crash", "list"]).end().code(125).complains("'crashes'");
+    bed.obit(["crashes", "list", "--jsn"]).end().code(125).complains("'--json'");
+}
+
+fn origins(bed: &Bed) {
+    let file = bed.path("obit.toml");
+    std::fs::write(&file, "stop_grace = \"3s\"\ncomponent = \"shop\"\n").unwrap();
+    let show = || bed.obit(["config", "show", "--json"]).env("OBIT_CONFIG", &file).env("OBIT_COMPONENT", "till");
+    let shown: Value = serde_json::from_str(&show().end().stdout()).expect("an object");
+    let row = |name: &str| (shown[name]["value"].as_str().unwrap_or("?").to_owned(), shown[name]["origin"].to_string());
+    assert_eq!(row("component"), ("till".to_owned(), "\"OBIT_COMPONENT\"".to_owned()));
+    assert_eq!(row("stop_grace").0, "3s");
+    assert!(row("stop_grace").1.contains("obit.toml"), "{}", row("stop_grace").1);
+    assert_eq!(row("report_wait"), ("5s".to_owned(), "\"default\"".to_owned()));
+    bed.obit(["config", "check"]).env("OBIT_CONFIG", &file).end().code(0);
+}
+
+fn unsound(bed: &Bed) {
+    let check = |name: &str, value: &str, sentence: &str| {
+        let ended = bed.obit(["config", "check"]).env(name, value).end();
+        assert_ne!(ended.fate, crate::bed::Fate::Exited(0), "{name}={value}");
+        ended.complains(sentence);
+    };
+    check("OBIT_DSN", "https://nokey.test/1", "the DSN has no key before the @");
+    check("OBIT_STOP_GRACE", "soon", "OBIT_STOP_GRACE");
+    check("OBIT_CONFIG", "/no/such/file", "/no/such/file");
+}
+
+fn install(bed: &Bed) {
+    let place = bed.path("tools");
+    std::fs::create_dir(&place).unwrap();
+    bed.obit(["install".as_ref(), place.as_os_str()]).end().code(0);
+    let copy = place.join("obit");
+    assert_eq!(std::fs::metadata(&copy).unwrap().permissions().mode() & 0o111, 0o111);
+    assert_eq!(std::fs::read(&copy).unwrap(), std::fs::read(crate::bed::binary()).unwrap());
+    bed.command(copy).args(["--", "sh", "-c", "exit 7"]).end().code(7);
+    let taken = bed.path("taken");
+    std::fs::write(&taken, "").unwrap();
+    bed.obit(["install".as_ref(), taken.as_os_str()]).end().complains("taken");
+}
+
+fn completions(bed: &Bed) {
+    for shell in ["bash", "zsh", "fish"] {
+        let script = bed.obit(["completions", shell]).end();
+        script.code(0);
+        for command in COMMANDS {
+            assert!(script.stdout().contains(command), "{shell}: {command}");
+        }
+    }
+    let page = bed.obit(["man"]).end();
+    page.code(0);
+    let text = page.stdout().replace('\\', "");
+    for command in COMMANDS {
+        assert!(text.contains(&format!(".TH obit-{command} 1")), "{command}: {text}");
+    }
+    for option in ["--stop-grace", "--dsn", "--report-wait", "--state-dir", "--no-telemetry"] {
+        assert!(text.contains(option), "{option}");
+    }
+}
+
+fn doctor(bed: &Bed) {
+    let people = bed.obit(["doctor"]).end();
+    people.code(0);
+    let answer: Value = serde_json::from_str(&bed.obit(["doctor", "--json"]).end().stdout()).expect("JSON");
+    let text = answer.to_string();
+    for subject in ["state directory", "destination", "core_pattern", "RLIMIT_CORE", "ptrace", "termination log"] {
+        assert!(people.stdout().contains(subject), "{subject}: {}", people.stdout());
+        assert!(text.contains(subject), "{subject}: {text}");
+    }
+    assert!(people.stdout().contains("no DSN: reports stay here"), "{}", people.stdout());
+    assert_eq!(bed.obit(["doctor", "--proxy-for", "https://sentry.test/"]).end().stdout(), "direct\n");
+}
+
+fn list(bed: &Bed) -> Vec<Value> {
+    serde_json::from_str(&bed.obit(["crashes", "list", "--json"]).end().stdout()).expect("an array")
+}
+
+fn crashes(bed: &Bed) {
+    bed.obit(["crashes", "list", "--json"]).end().complains("there is no state directory at ");
+    bed.script("exit 0").end().code(0);
+    assert_eq!(list(bed), Vec::<Value>::new());
+    bed.script("echo last words >&2; exit 3").end().code(3);
+    bed.script("exit 4").end().code(4);
+    let listed = list(bed);
+    assert_eq!(listed.len(), 2);
+    for one in &listed {
+        assert_eq!(one["event_id"].as_str().map(str::len), Some(32), "{one}");
+        assert_eq!((one["state"].as_str(), one["reason"].as_str()), (Some("pending"), Some("code")), "{one}");
+        assert_eq!(one["component"], "sh");
+    }
+    let id = listed.iter().find(|one| one["kind"] == "exit code 3").and_then(|one| one["event_id"].as_str()).unwrap();
+    let page = bed.obit(["crashes", "show", id]).end();
+    page.code(0);
+    assert!(page.stdout().contains("last words") && page.stdout().contains("exit code 3"), "{}", page.stdout());
+    // Both still wait to be delivered.
+    bed.obit(["crashes", "purge"]).end().code(0);
+    assert_eq!(list(bed).len(), 2);
+    bed.obit(["crashes", "purge", "--all"]).end().code(0);
+    assert_eq!(list(bed), Vec::<Value>::new());
+}
+
+fn short_id(bed: &Bed) {
+    bed.script("exit 3").end().code(3);
+    let listed = list(bed);
+    let id = listed[0]["event_id"].as_str().unwrap();
+    let shown: Value =
+        serde_json::from_str(&bed.obit(["crashes", "show", &id[..8], "--json"]).end().stdout()).expect("a report");
+    assert_eq!(shown["event_id"], id);
+    bed.obit(["crashes", "show", "zz"]).end().complains("there is no report \"zz\"");
+}
+
+fn colourless(bed: &Bed) {
+    bed.script("printf '\\033[31mred\\033[0m' >&2; exit 3").end().code(3);
+    for words in [&["crashes", "show"][..], &["crashes", "list"], &["doctor"], &["status"], &["telemetry", "status"]] {
+        let ended = bed.obit(words).end();
+        assert!(!ended.stdout().contains('\x1b'), "{words:?}: {}", ended.stdout());
+    }
+}
