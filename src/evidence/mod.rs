@@ -7,6 +7,7 @@ pub mod host;
 pub mod java_log;
 pub mod memory;
 pub mod oom;
+pub mod own;
 pub mod panic;
 pub mod shell;
 pub mod snapshot;

@@ -27,6 +27,7 @@ mod server;
 mod signals;
 mod stderr;
 mod stop;
+mod symbols;
 mod terminal;
 mod tls;
 mod upgrade;
@@ -56,6 +57,7 @@ fn main() -> ExitCode {
         panel::trials(),
         panics::trials(),
         upgrade::trials(),
+        symbols::trials(),
         peers::trials(),
         container::trials(),
         sentry::trials(),

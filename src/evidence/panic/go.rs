@@ -6,6 +6,7 @@
 use super::fit::ABORTS;
 use super::line::{self, place};
 use super::{Block, Dialect, Ends, Found, exception};
+use crate::evidence::own;
 use crate::evidence::stack::{Exception, Frame, Omitted, Stack, ThreadStack};
 
 pub fn at(lines: &[&str], at: usize) -> Option<Block> {
@@ -194,7 +195,7 @@ fn frame(call: &str, place: line::Place<'_>) -> Frame {
     };
     let package = package(function);
     let shown = if creator { format!("created by {function}") } else { function.to_owned() };
-    let mut frame = place.frame(Some(&shown), is_own(package, place.file));
+    let mut frame = place.frame(Some(&shown), own::go(package, place.file));
     frame.module = (!package.is_empty()).then(|| package.to_owned());
     frame
 }
@@ -203,59 +204,4 @@ fn frame(call: &str, place: line::Place<'_>) -> Frame {
 fn package(function: &str) -> &str {
     let path = function.rfind('/').map_or(0, |slash| slash + 1);
     function[path..].find('.').map_or("", |dot| &function[..path + dot])
-}
-
-/// Neither the standard library's nor a dependency's.
-fn is_own(package: &str, file: &str) -> bool {
-    const STANDARD: [&str; 46] = [
-        "",
-        "archive",
-        "bufio",
-        "bytes",
-        "cmp",
-        "compress",
-        "container",
-        "context",
-        "crypto",
-        "database",
-        "debug",
-        "embed",
-        "encoding",
-        "errors",
-        "expvar",
-        "flag",
-        "fmt",
-        "go",
-        "hash",
-        "html",
-        "image",
-        "index",
-        "internal",
-        "io",
-        "iter",
-        "log",
-        "maps",
-        "math",
-        "mime",
-        "net",
-        "os",
-        "path",
-        "plugin",
-        "reflect",
-        "regexp",
-        "runtime",
-        "slices",
-        "sort",
-        "strconv",
-        "strings",
-        "sync",
-        "syscall",
-        "testing",
-        "text",
-        "time",
-        "unicode",
-    ];
-    let first = package.split('/').next().unwrap_or_default();
-    let dependency = ["/pkg/mod/", "/vendor/", "@v"].iter().any(|part| file.contains(part));
-    package == "main" || !dependency && !STANDARD.contains(&first)
 }

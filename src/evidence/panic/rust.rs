@@ -7,6 +7,7 @@
 use super::fit::ABORTS;
 use super::line::{self, Place, place};
 use super::{Block, Dialect, Ends, Found, exception};
+use crate::evidence::own;
 use crate::evidence::stack::Frame;
 
 pub fn at(lines: &[&str], at: usize) -> Option<Block> {
@@ -56,7 +57,7 @@ fn panicked(lines: &[&str], at: usize) -> Option<Block> {
 /// The place in the header belongs to the innermost call of the program's own, which has none of its own without debug
 /// info; without a backtrace it is all there is.
 fn placed(place: Place<'_>, frames: &mut Vec<Frame>) {
-    let own = is_own(None, Some(place.file));
+    let own = own::rust(None, Some(place.file));
     let place = place.frame(None, own);
     if frames.is_empty() {
         frames.push(place);
@@ -135,10 +136,10 @@ fn backtrace(lines: &[&str], begin: usize) -> (Vec<Frame>, usize) {
     while let Some(i) = line::resume(lines, at, belongs) {
         if let Some((address, name)) = numbered(lines[i]) {
             let function = demangled(name);
-            let in_app = is_own(Some(&function), None);
+            let in_app = own::rust(Some(&function), None);
             frames.push(Frame { function: Some(function), address, in_app, ..Frame::default() });
         } else if let (Some(place), Some(frame)) = (place_below(lines[i]), frames.last_mut()) {
-            frame.in_app = is_own(frame.function.as_deref(), Some(place.file));
+            frame.in_app = own::rust(frame.function.as_deref(), Some(place.file));
             let place = place.frame(None, false);
             (frame.file, frame.line, frame.column) = (place.file, place.line, place.column);
         }
@@ -203,28 +204,6 @@ fn is_machinery(function: &str) -> bool {
     ];
     let function = function.trim_start_matches('<');
     WORDS.iter().any(|word| function.starts_with(word)) || function.starts_with("__rustc::rust")
-}
-
-/// Neither the standard library's nor a dependency's.
-fn is_own(function: Option<&str>, file: Option<&str>) -> bool {
-    const PLACES: [&str; 6] =
-        ["/rustc/", "/.cargo/registry/", "/.cargo/git/", "/library/std/src/", "/sysdeps/", "csu/libc-start.c"];
-    if let Some(file) = file {
-        return !PLACES.iter().any(|place| file.contains(place)) && !file.starts_with("library/");
-    }
-    let function = function.unwrap_or_default();
-    // `<shop::Shelf as core::ops::Drop>::drop` is the shop's, `<usize as core::slice::SliceIndex>::index` is nobody's.
-    match function.strip_prefix('<').and_then(|inner| inner.split_once(" as ")) {
-        Some((kind, of)) => is_own_path(kind) && kind.contains("::") || is_own_path(of),
-        None => is_own_path(function),
-    }
-}
-
-fn is_own_path(path: &str) -> bool {
-    const CRATES: [&str; 7] = ["std::", "core::", "alloc::", "__rust", "rust_", "_start", "__libc_start"];
-    let path = path.trim_start_matches(['<', '&', '*', '[', '(']);
-    let path = path.trim_start_matches("mut ").trim_start_matches("const ").trim_start_matches("dyn ");
-    !CRATES.iter().any(|name| path.starts_with(name)) && !matches!(path, "main" | "<unknown>" | "")
 }
 
 /// Panics in one chain; a hostile text may have one on every line.

@@ -17,7 +17,7 @@ pub fn demangle(name: &str) -> Option<String> {
         return None;
     }
     let mut out = Cut::default();
-    if name.starts_with("_R") || is_legacy_rust(name) {
+    if is_rust(name) {
         let demangled = rustc_demangle::try_demangle(name).ok()?;
         let _ = write!(out, "{demangled:#}");
     } else if name.starts_with("_Z") {
@@ -31,6 +31,11 @@ pub fn demangle(name: &str) -> Option<String> {
         out.text.push('…');
     }
     (!out.text.is_empty()).then_some(out.text)
+}
+
+/// Whether rustc made the name.
+pub fn is_rust(name: &str) -> bool {
+    name.starts_with("_R") || is_legacy_rust(name)
 }
 
 /// `_ZN…17h0123456789abcdefE`, perhaps with what LLVM appended: C++ has no such names.

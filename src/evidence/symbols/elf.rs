@@ -5,17 +5,28 @@
 
 #![forbid(unsafe_code)]
 
-use object::elf::{FileHeader64, SHF_EXECINSTR, SectionType};
-use object::read::elf::{FileHeader as _, SectionHeader as _, SectionTable, SymbolTable};
+use object::elf::{
+    ELFCOMPRESS_ZLIB, ELFCOMPRESS_ZSTD, FileHeader64, NT_GNU_BUILD_ID, PF_X, PT_LOAD, PT_NOTE, ProgramHeader64,
+    SHF_EXECINSTR, SectionHeader64, SectionType,
+};
+use object::read::elf::{
+    CompressionHeader as _, FileHeader as _, ProgramHeader as _, SectionHeader as _, SectionTable, SymbolTable,
+};
+use object::read::{CompressedData, CompressionFormat};
 use object::{LittleEndian, SectionIndex};
 
 pub type Header = FileHeader64<LittleEndian>;
 
 /// A linked program has some forty sections; one with `-ffunction-sections` kept by the linker has thousands.
 const SECTIONS: usize = 65_536;
+/// Real programs have about a dozen.
+const SEGMENTS: usize = 256;
+/// SHA-1 is 20 bytes, the longest in use is 32.
+const ID_BYTES: usize = 64;
 
 pub struct Elf<'d> {
-    bytes: &'d [u8],
+    pub bytes: &'d [u8],
+    segments: &'d [ProgramHeader64<LittleEndian>],
     sections: SectionTable<'d, Header>,
 }
 
@@ -23,9 +34,39 @@ impl<'d> Elf<'d> {
     /// `None` for what is no ELF file of this kind.
     pub fn parse(bytes: &'d [u8]) -> Option<Elf<'d>> {
         let header = Header::parse(bytes).ok().filter(|header| header.is_little_endian())?;
+        let segments = header.program_headers(LittleEndian, bytes).unwrap_or_default();
         let sections = header.sections(LittleEndian, bytes).unwrap_or_default();
         let sections = if sections.len() > SECTIONS { SectionTable::default() } else { sections };
-        Some(Elf { bytes, sections })
+        Some(Elf { bytes, segments: &segments[..segments.len().min(SEGMENTS)], sections })
+    }
+
+    pub fn section(&self, name: &str) -> Option<&'d SectionHeader64<LittleEndian>> {
+        self.sections.section_by_name(LittleEndian, name.as_bytes()).map(|(_, section)| section)
+    }
+
+    /// The bytes of a section as they lie in the file.
+    pub fn bytes_of(&self, name: &str) -> Option<&'d [u8]> {
+        self.section(name)?.data(LittleEndian, self.bytes).ok().filter(|bytes| !bytes.is_empty())
+    }
+
+    /// A section of debug information, perhaps compressed: by its flag, or in the older way of GNU, by its name.
+    pub fn debug_section(&self, name: &str) -> Option<CompressedData<'d>> {
+        let Some(section) = self.section(name) else {
+            let bytes = self.bytes_of(&name.replacen(".debug_", ".zdebug_", 1))?;
+            let (head, data) = bytes.strip_prefix(b"ZLIB")?.split_first_chunk()?;
+            let uncompressed_size = u64::from_be_bytes(*head);
+            return Some(CompressedData { format: CompressionFormat::Zlib, data, uncompressed_size });
+        };
+        let Some((header, offset, size)) = section.compression(LittleEndian, self.bytes).ok()? else {
+            return self.bytes_of(name).map(CompressedData::none);
+        };
+        let format = match header.ch_type(LittleEndian) {
+            ELFCOMPRESS_ZLIB => CompressionFormat::Zlib,
+            ELFCOMPRESS_ZSTD => CompressionFormat::Zstandard,
+            _ => return None,
+        };
+        let data = self.bytes.get(usize::try_from(offset).ok()?..)?.get(..usize::try_from(size).ok()?)?;
+        Some(CompressedData { format, data, uncompressed_size: header.ch_size(LittleEndian) })
     }
 
     /// The table of this type; an empty one where there is none.
@@ -38,5 +79,39 @@ impl<'d> Elf<'d> {
         let section = self.sections.section(SectionIndex(index.into())).ok()?;
         let is_code = section.sh_flags(LittleEndian).contains(SHF_EXECINSTR);
         is_code.then(|| section.sh_addr(LittleEndian).saturating_add(section.sh_size(LittleEndian)))
+    }
+
+    /// Whether a loaded segment of code holds the address.
+    pub fn is_code(&self, address: u64) -> bool {
+        self.loads().any(|load| {
+            load.p_flags(LittleEndian).contains(PF_X)
+                && address.checked_sub(load.p_vaddr(LittleEndian)).is_some_and(|at| at < load.p_memsz(LittleEndian))
+        })
+    }
+
+    pub fn loads(&self) -> impl Iterator<Item = &'d ProgramHeader64<LittleEndian>> {
+        self.segments.iter().filter(|segment| segment.p_type(LittleEndian) == PT_LOAD)
+    }
+
+    /// The GNU build id, of the notes.
+    pub fn build_id(&self) -> Option<&'d [u8]> {
+        let in_segments = self
+            .segments
+            .iter()
+            .filter(|segment| segment.p_type(LittleEndian) == PT_NOTE)
+            .filter_map(|segment| segment.notes(LittleEndian, self.bytes).ok().flatten());
+        let in_sections = self
+            .section(".note.gnu.build-id")
+            .and_then(|section| section.notes(LittleEndian, self.bytes).ok().flatten());
+        for mut notes in in_segments.chain(in_sections) {
+            while let Ok(Some(note)) = notes.next() {
+                let id = note.desc();
+                let is_id = note.name() == b"GNU" && note.n_type(LittleEndian) == NT_GNU_BUILD_ID;
+                if is_id && (1..=ID_BYTES).contains(&id.len()) {
+                    return Some(id);
+                }
+            }
+        }
+        None
     }
 }

@@ -5,30 +5,52 @@
 
 #![forbid(unsafe_code)]
 
+mod bounded;
 mod demangle;
+mod dwarf;
 mod elf;
+mod file;
 mod roots;
+mod sections;
 mod table;
 
 pub use demangle::demangle;
 pub use roots::Roots;
 
+use super::own;
 use super::stack::Frame;
+use dwarf::{Call, Dwarf};
 use elf::Elf;
+use file::DebugFile;
+use object::elf::SHT_SYMTAB;
 use std::cell::OnceCell;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use table::{Symbol, Table};
+
+/// Names and paths that a frame keeps; Sentry keeps fewer.
+const TEXT_BYTES: usize = 4096;
 
 /// The symbols of one ELF file. Making one is cheap; each source is read when an address is first asked for.
 pub struct Symbols {
     elf: Option<Elf<'static>>,
+    path: Option<PathBuf>,
+    roots: Roots,
+    debug: OnceCell<Result<Option<DebugFile>, String>>,
     table: OnceCell<Table>,
+    dwarf: OnceCell<Option<Dwarf>>,
 }
 
 impl Symbols {
-    /// Of a file's bytes, or of an image that was read out of memory (then without a path).
-    pub fn of(elf: &'static [u8], _path: Option<&Path>, _roots: &Roots) -> Symbols {
-        Symbols { elf: Elf::parse(elf), table: OnceCell::new() }
+    /// Of a file's bytes and its path, or of an image that was read out of memory (then without a path).
+    pub fn of(elf: &'static [u8], path: Option<&Path>, roots: &Roots) -> Symbols {
+        Symbols {
+            elf: Elf::parse(elf),
+            path: path.map(Path::to_owned),
+            roots: roots.clone(),
+            debug: OnceCell::new(),
+            table: OnceCell::new(),
+            dwarf: OnceCell::new(),
+        }
     }
 
     /// What stands at an address of the file's own (the program counter less the load bias): innermost first, functions
@@ -37,25 +59,92 @@ impl Symbols {
     /// A return address points behind its call: the caller asks for the byte before it. `address`, `package`,
     /// `image_address` and `trust` are the caller's to fill, and `symbol_address` is without the bias.
     pub fn frames(&self, address: u64) -> Vec<Frame> {
-        self.symbol(address).map(named).into_iter().collect()
+        // Functions that the linker dropped stay in the debug information, at 0.
+        let Some(elf) = self.elf.as_ref().filter(|elf| elf.is_code(address)) else { return Vec::new() };
+        let symbol = self.table(elf).at(address);
+        let calls = self.dwarf(elf).map(|dwarf| dwarf.calls(address)).unwrap_or_default();
+        if calls.is_empty() {
+            return symbol.map(|symbol| self.named(symbol)).into_iter().collect();
+        }
+        let last = calls.len() - 1;
+        let frames = calls.into_iter().enumerate();
+        frames.map(|(i, call)| self.told(call, symbol.filter(|_| i == last), symbol)).collect()
     }
 
-    fn symbol(&self, address: u64) -> Option<&Symbol> {
-        self.table.get_or_init(|| Table::of(&self.elf.iter().collect::<Vec<_>>())).at(address)
+    /// What stood in the way of knowing more, `what: why`. To be asked after the last address.
+    pub fn gap(&self) -> Option<&str> {
+        self.debug.get()?.as_ref().err().map(String::as_str)
+    }
+
+    fn debug(&self, elf: &Elf<'static>) -> Option<&DebugFile> {
+        let found = self.debug.get_or_init(|| {
+            let is_whole = sections::has_dwarf(elf);
+            if is_whole { Ok(None) } else { file::separate(elf, self.path.as_deref(), &self.roots) }
+        });
+        found.as_ref().ok().and_then(Option::as_ref)
+    }
+
+    fn dwarf(&self, elf: &Elf<'static>) -> Option<&Dwarf> {
+        let of = || Dwarf::of(elf, self.debug(elf), self.path.as_deref(), &self.roots);
+        self.dwarf.get_or_init(of).as_ref()
+    }
+
+    fn table(&self, elf: &Elf<'static>) -> &Table {
+        self.table.get_or_init(|| {
+            let debug = self.debug(elf).map(|debug| &debug.elf);
+            let is_stripped = elf.symbols(SHT_SYMTAB).is_empty() && debug.is_none();
+            let mini = if is_stripped { file::mini(elf, &self.roots) } else { None };
+            Table::of(&[Some(elf), debug, mini.as_ref()].into_iter().flatten().collect::<Vec<_>>())
+        })
+    }
+
+    /// The frame that debug information makes. `own` is the symbol of the outermost call, of the one that was not inlined.
+    fn told(&self, call: Call, own: Option<&Symbol>, around: Option<&Symbol>) -> Frame {
+        let linked = own.map(Symbol::name);
+        let raw = call.name.or_else(|| linked.clone()).unwrap_or_default();
+        let mut function = demangle(&raw);
+        // Of functions that are not exported compilers leave the scope and the parameters to the symbol table.
+        if let (None, Some(full)) = (&function, linked.as_deref().and_then(demangle)) {
+            function = Some(full).filter(|full| full.contains(&*raw));
+        }
+        let symbol = linked.or_else(|| function.is_some().then(|| raw.clone()));
+        let function = function.unwrap_or(raw);
+        let is_own = if call.is_rust {
+            own::rust(Some(&function), call.file.as_deref())
+        } else {
+            own::native(&function, call.file.as_deref())
+        };
+        Frame {
+            in_app: is_own && !self.is_systems(),
+            symbol: symbol.filter(|symbol| *symbol != function).map(|symbol| cut(&symbol, TEXT_BYTES).to_owned()),
+            function: Some(cut(&function, TEXT_BYTES).to_owned()).filter(|function| !function.is_empty()),
+            symbol_address: around.map(|symbol| symbol.address),
+            file: call.file,
+            line: call.line,
+            column: call.column,
+            ..Frame::default()
+        }
+    }
+
+    /// The frame that a symbol alone makes.
+    fn named(&self, symbol: &Symbol) -> Frame {
+        let name = symbol.name();
+        let is_rust = demangle::is_rust(&name);
+        self.told(Call { name: Some(name), is_rust, ..Call::default() }, Some(symbol), Some(symbol))
+    }
+
+    fn is_systems(&self) -> bool {
+        self.path.as_deref().and_then(Path::to_str).is_some_and(own::is_system_library)
     }
 }
 
-/// The frame that a symbol alone makes.
-fn named(symbol: &Symbol) -> Frame {
-    let raw = String::from_utf8_lossy(symbol.name);
-    let demangled = demangle(&raw);
-    Frame {
-        symbol: demangled.is_some().then(|| raw.clone().into_owned()),
-        function: Some(demangled.unwrap_or_else(|| raw.into_owned())),
-        symbol_address: Some(symbol.address),
-        in_app: true,
-        ..Frame::default()
+/// At most so many bytes, cut between characters.
+fn cut(text: &str, bytes: usize) -> &str {
+    let mut end = text.len().min(bytes);
+    while !text.is_char_boundary(end) {
+        end -= 1;
     }
+    &text[..end]
 }
 
 #[cfg(test)]

@@ -23,10 +23,18 @@ pub struct Table {
 #[derive(Clone, Copy, Debug)]
 pub struct Symbol {
     pub address: u64,
-    /// The first address that is not in it: by its size, or by its section's if it has none.
+    /// The first address that is not in it.
     end: u64,
-    pub name: &'static [u8],
+    /// It has no size, so it ends with its section or where the next one begins.
+    is_open: bool,
+    name: &'static [u8],
     rank: u8,
+}
+
+impl Symbol {
+    pub fn name(&self) -> String {
+        String::from_utf8_lossy(self.name).into_owned()
+    }
 }
 
 impl Table {
@@ -46,6 +54,13 @@ impl Table {
         }
         symbols.sort_unstable_by_key(|symbol| (symbol.address, symbol.rank, symbol.name.len()));
         symbols.dedup_by_key(|symbol| symbol.address);
+        let mut next = u64::MAX;
+        for symbol in symbols.iter_mut().rev() {
+            if symbol.is_open {
+                symbol.end = symbol.end.min(next);
+            }
+            next = symbol.address;
+        }
         Table { symbols }
     }
 
@@ -70,11 +85,9 @@ fn function(elf: &Elf<'static>, symbol: &Sym64<LittleEndian>, name: &'static [u8
         STT_NOTYPE if code_end.is_some() && !name.starts_with(b"$") && !name.starts_with(b".L") => {}
         _ => return None,
     }
-    let end = match symbol.st_size(LittleEndian) {
-        0 => code_end.unwrap_or(address.saturating_add(1)),
-        size => address.saturating_add(size),
-    };
-    Some(Symbol { address, end, name: unversioned(name), rank: rank(symbol, name) })
+    let size = symbol.st_size(LittleEndian);
+    let end = if size == 0 { code_end.unwrap_or(address.saturating_add(1)) } else { address.saturating_add(size) };
+    Some(Symbol { address, end, is_open: size == 0, name: unversioned(name), rank: rank(symbol, name) })
 }
 
 /// Of several names for one address the one that a person would use stands: `write` before `__write`, `raise` before its weak

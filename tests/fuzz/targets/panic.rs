@@ -3,6 +3,8 @@
 
 #[path = "../../../src/death.rs"]
 pub mod death;
+#[path = "../../../src/evidence/own.rs"]
+pub mod own;
 #[path = "../../../src/evidence/panic/mod.rs"]
 pub mod panic;
 #[path = "../../../src/sys/signal.rs"]
@@ -12,7 +14,7 @@ pub mod stack;
 
 // The names under which they know each other.
 pub mod evidence {
-    pub use crate::{panic, stack};
+    pub use crate::{own, panic, stack};
 }
 pub mod sys {
     pub use crate::signal;
