@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 
 pub mod commands;
+pub mod core;
 pub mod crashes;
 pub mod doctor;
 pub mod heartbeat;

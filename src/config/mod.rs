@@ -46,6 +46,8 @@ pub struct Settings {
     pub report_wait: Duration,
     /// Gets one line about the death if it exists; `None`: switched off.
     pub termination_log: Option<PathBuf>,
+    /// Debug files are looked for below them, before the system's own.
+    pub debug_dirs: Vec<PathBuf>,
 
     /// As given; checked by whoever sends.
     pub dsn: Option<String>,
@@ -123,6 +125,7 @@ impl Default for Settings {
             state_dir: None,
             report_wait: limits::REPORT_WAIT,
             termination_log: Some(PathBuf::from("/dev/termination-log")),
+            debug_dirs: Vec::new(),
             dsn: None,
             release: None,
             environment: None,

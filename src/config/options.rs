@@ -204,6 +204,16 @@ pub static SETTINGS: &[Setting] = &[
         show: |s| s.termination_log.as_ref().map_or("off".to_owned(), |path| path.display().to_string()),
     },
     Setting {
+        name: "debug-dirs",
+        short: None,
+        also: &[],
+        value: Some("DIRS"),
+        section: Report,
+        help: "More directories with .build-id/xx/yyyy.debug, divided by colons [always: /usr/lib/debug]",
+        apply: debug_dirs,
+        show: |s| s.debug_dirs.iter().map(|dir| dir.display().to_string()).collect::<Vec<_>>().join(":"),
+    },
+    Setting {
         name: "dsn",
         short: None,
         also: &["SENTRY_DSN"],

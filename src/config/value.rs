@@ -142,6 +142,14 @@ pub fn expected_exit(settings: &mut Settings, value: &str) -> Result<(), String>
     Ok(())
 }
 
+pub fn debug_dirs(settings: &mut Settings, value: &str) -> Result<(), String> {
+    let dirs = value.split(':').filter(|dir| !dir.is_empty());
+    settings.debug_dirs = dirs
+        .map(|dir| if dir.starts_with('/') { Ok(dir.into()) } else { Err(format!("{dir:?} is no absolute path")) })
+        .collect::<Result<_, _>>()?;
+    Ok(())
+}
+
 pub fn log_level(settings: &mut Settings, value: &str) -> Result<(), String> {
     settings.log = match value.trim().to_ascii_lowercase().as_str() {
         "error" => Level::Error,

@@ -198,43 +198,16 @@ fn image(image: &Image, arch: &str) -> Option<Value> {
         "type": "elf",
         "code_file": image.file,
         "code_id": code_id,
-        "debug_id": debug_id(code_id)?,
+        "debug_id": image.debug_id()?,
         "image_addr": hex(image.address),
         "image_size": image.size,
         "arch": arch,
     }))
 }
 
-/// The first 16 bytes of a build id as a GUID whose first three fields are little-endian; a short one is filled up.
-fn debug_id(code_id: &str) -> Option<String> {
-    let digits: Vec<&str> = (0..code_id.len() / 2).map(|n| code_id.get(n * 2..n * 2 + 2)).collect::<Option<_>>()?;
-    if digits.is_empty() || digits.iter().any(|pair| u8::from_str_radix(pair, 16).is_err()) {
-        return None;
-    }
-    let byte = |n: usize| digits.get(n).copied().unwrap_or("00");
-    let group = |places: &[usize]| places.iter().map(|n| byte(*n)).collect::<String>().to_lowercase();
-    let groups =
-        [group(&[3, 2, 1, 0]), group(&[5, 4]), group(&[7, 6]), group(&[8, 9]), group(&[10, 11, 12, 13, 14, 15])];
-    Some(groups.join("-"))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_debug_id_is_the_guid_of_a_build_id() {
-        let table = [
-            ("68220ae2c65d65c1b6aaa12fa6765a6ec2f5f434", Some("e20a2268-5dc6-c165-b6aa-a12fa6765a6e")),
-            ("68220AE2", Some("e20a2268-0000-0000-0000-000000000000")),
-            ("", None),
-            ("no", None),
-            ("éé", None),
-        ];
-        for (code_id, debug_id) in table {
-            assert_eq!(super::debug_id(code_id).as_deref(), debug_id, "{code_id}");
-        }
-    }
 
     #[test]
     fn what_was_left_out_of_a_stack_is_a_frame_where_it_was() {

@@ -2,8 +2,11 @@
 
 #![forbid(unsafe_code)]
 
+pub mod autopsy;
 pub mod build_id;
+pub mod core;
 pub mod host;
+pub mod images;
 pub mod java_log;
 pub mod memory;
 pub mod oom;
@@ -13,4 +16,5 @@ pub mod shell;
 pub mod snapshot;
 pub mod stack;
 pub mod symbols;
+pub mod unwind;
 pub mod zombie;

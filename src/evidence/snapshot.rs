@@ -6,6 +6,7 @@
 
 #![forbid(unsafe_code)]
 
+use crate::sys::signal::Signal;
 use std::path::PathBuf;
 
 /// Everything about the process but its memory.
@@ -255,6 +256,33 @@ impl SignalInfo {
             _ => return None,
         };
         Some(name)
+    }
+}
+
+/// `SIGSEGV (segmentation fault), SEGV_MAPERR at 0x10`, `SIGABRT (aborted), sent by pid 7, uid 0`.
+pub fn in_words(info: SignalInfo) -> String {
+    let name = match Signal::new(info.number) {
+        Some(signal) => format!("{signal} ({})", signal.description()),
+        None => format!("signal {}", info.number),
+    };
+    match info.cause() {
+        Some(cause) => format!("{name}, {cause}"),
+        None => name,
+    }
+}
+
+impl SignalInfo {
+    /// What caused it: `SEGV_MAPERR at 0x10`, `sent by pid 7, uid 0`; `None` where siginfo does not say.
+    pub fn cause(&self) -> Option<String> {
+        match (self.code_name(), self.fault_address, self.sender_pid) {
+            (Some(code), Some(address), _) => Some(format!("{code} at {address:#x}")),
+            (_, _, Some(pid)) => Some(format!("sent by pid {pid}, uid {}", self.sender_uid.unwrap_or_default())),
+            (Some("SI_KERNEL"), None, None) => {
+                Some("a general protection fault, whose address is not known".to_owned())
+            }
+            (Some(code), None, None) => Some(code.to_owned()),
+            (None, ..) => None,
+        }
     }
 }
 

@@ -5,6 +5,7 @@
 #![forbid(unsafe_code)]
 
 mod exceptions;
+pub mod stacks;
 
 use super::{Level, Report, said};
 use crate::sys::signal::Signal;
@@ -230,7 +231,7 @@ fn exit(report: &Report) -> String {
 
 /// Text from outside on one line: control characters, escape sequences among them, and the marks that turn the reading
 /// direction or hide are shown and not obeyed.
-fn plain(text: &str) -> String {
+pub fn plain(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for c in text.chars() {
         match c {

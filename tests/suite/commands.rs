@@ -20,12 +20,13 @@ pub fn trials() -> Vec<Trial> {
     ]
 }
 
-const COMMANDS: [&str; 12] = [
+const COMMANDS: [&str; 13] = [
     "run",
     "crashes",
     "status",
     "flush",
     "doctor",
+    "core",
     "telemetry",
     "upgrade",
     "heartbeat",

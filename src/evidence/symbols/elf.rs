@@ -7,10 +7,11 @@
 
 use object::elf::{
     ELFCOMPRESS_ZLIB, ELFCOMPRESS_ZSTD, FileHeader64, NT_GNU_BUILD_ID, PF_X, PT_LOAD, PT_NOTE, ProgramHeader64,
-    SHF_EXECINSTR, SectionHeader64, SectionType,
+    SHF_EXECINSTR, SHT_DYNSYM, SHT_SYMTAB, STT_OBJECT, SectionHeader64, SectionType, Sym64,
 };
 use object::read::elf::{
-    CompressionHeader as _, FileHeader as _, ProgramHeader as _, SectionHeader as _, SectionTable, SymbolTable,
+    CompressionHeader as _, FileHeader as _, NoteIterator, ProgramHeader as _, SectionHeader as _, SectionTable,
+    Sym as _, SymbolTable,
 };
 use object::read::{CompressedData, CompressionFormat};
 use object::{LittleEndian, SectionIndex};
@@ -74,6 +75,18 @@ impl<'d> Elf<'d> {
         self.sections.symbols(LittleEndian, self.bytes, kind).unwrap_or_default()
     }
 
+    /// Where a variable is, by the name that the linker knows.
+    pub fn variable(&self, name: &str) -> Option<u64> {
+        [SHT_DYNSYM, SHT_SYMTAB].into_iter().find_map(|kind| {
+            let table = self.symbols(kind);
+            let is_it = |symbol: &&Sym64<LittleEndian>| {
+                symbol.st_type() == STT_OBJECT
+                    && table.symbol_name(LittleEndian, symbol).is_ok_and(|n| n == name.as_bytes())
+            };
+            table.iter().find(is_it).map(|symbol| symbol.st_value(LittleEndian))
+        })
+    }
+
     /// Where the section of a symbol ends, if it holds code.
     pub fn code_end(&self, index: u16) -> Option<u64> {
         let section = self.sections.section(SectionIndex(index.into())).ok()?;
@@ -89,8 +102,21 @@ impl<'d> Elf<'d> {
         })
     }
 
+    pub fn segments(&self) -> &'d [ProgramHeader64<LittleEndian>] {
+        self.segments
+    }
+
     pub fn loads(&self) -> impl Iterator<Item = &'d ProgramHeader64<LittleEndian>> {
         self.segments.iter().filter(|segment| segment.p_type(LittleEndian) == PT_LOAD)
+    }
+
+    /// What the file holds from an address to the end of its segment.
+    pub fn at(&self, address: u64) -> Option<&'d [u8]> {
+        self.loads().find_map(|load| {
+            let skip = address.checked_sub(load.p_vaddr(LittleEndian))?;
+            let data = load.data(LittleEndian, self.bytes).ok()?;
+            data.get(usize::try_from(skip).ok()?..).filter(|rest| !rest.is_empty())
+        })
     }
 
     /// The GNU build id, of the notes.
@@ -103,15 +129,22 @@ impl<'d> Elf<'d> {
         let in_sections = self
             .section(".note.gnu.build-id")
             .and_then(|section| section.notes(LittleEndian, self.bytes).ok().flatten());
-        for mut notes in in_segments.chain(in_sections) {
-            while let Ok(Some(note)) = notes.next() {
-                let id = note.desc();
-                let is_id = note.name() == b"GNU" && note.n_type(LittleEndian) == NT_GNU_BUILD_ID;
-                if is_id && (1..=ID_BYTES).contains(&id.len()) {
-                    return Some(id);
-                }
-            }
-        }
-        None
+        in_segments.chain(in_sections).find_map(id_of)
     }
+
+    /// The GNU build id, of notes that were read by themselves.
+    pub fn build_id_in(notes: &'d [u8]) -> Option<&'d [u8]> {
+        NoteIterator::<Header>::new(LittleEndian, 4, notes).ok().and_then(id_of)
+    }
+}
+
+fn id_of<'d>(mut notes: NoteIterator<'d, Header>) -> Option<&'d [u8]> {
+    while let Ok(Some(note)) = notes.next() {
+        let id = note.desc();
+        let is_id = note.name() == b"GNU" && note.n_type(LittleEndian) == NT_GNU_BUILD_ID;
+        if is_id && (1..=ID_BYTES).contains(&id.len()) {
+            return Some(id);
+        }
+    }
+    None
 }

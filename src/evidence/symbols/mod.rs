@@ -8,7 +8,7 @@
 mod bounded;
 mod demangle;
 mod dwarf;
-mod elf;
+pub mod elf;
 mod file;
 mod roots;
 mod sections;

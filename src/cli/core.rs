@@ -1,0 +1,158 @@
+//! `obit core`: what a core file tells, for people and for programs. It is read where a person asks for it, so nothing is
+//! confined; every reader below takes the file as foreign all the same.
+
+#![forbid(unsafe_code)]
+
+use crate::config::Settings;
+use crate::evidence::autopsy::{self, Autopsy};
+use crate::evidence::core::{self, Core};
+use crate::evidence::images::{self, Files};
+use crate::evidence::snapshot::SignalInfo;
+use crate::evidence::stack::{Frame, Image, ThreadStack};
+use crate::evidence::symbols::Roots;
+use crate::evidence::unwind;
+use crate::report::text::Look;
+use crate::report::text::stacks::{self, Extent};
+use crate::sys::map;
+use crate::sys::signal::Signal;
+use clap::{Arg, ArgAction, ArgMatches, Command};
+use serde_json::{Value, json};
+use std::fmt::Write as _;
+use std::fs::File;
+use std::io::{IsTerminal as _, Write as _};
+use std::path::PathBuf;
+
+/// As much as a person reads.
+const EXTENT: Extent = Extent { frames: 200, other_frames: 24, places: 64 };
+
+pub fn tree() -> Command {
+    let path = || clap::value_parser!(PathBuf);
+    Command::new("core")
+        .about("Threads and calls of a core file")
+        .arg(Arg::new("file").value_name("FILE").required(true).value_parser(path()).help("The core file"))
+        .arg(
+            Arg::new("exe")
+                .long("exe")
+                .value_name("PATH")
+                .value_parser(path())
+                .help("The program, if it is not where it was when it crashed"),
+        )
+        .arg(Arg::new("json").long("json").action(ArgAction::SetTrue).help("Print JSON"))
+}
+
+pub fn carry_out(matches: &ArgMatches, settings: &Settings) -> Result<(), String> {
+    let file = matches.get_one::<PathBuf>("file").ok_or("no core file was named")?;
+    let bytes = File::open(file).and_then(|file| map::file(&file));
+    let bytes = bytes.map_err(|error| format!("cannot read {}: {error}", file.display()))?;
+    let core = core::read(bytes).map_err(|why| format!("{} cannot be read as a core: {why}", file.display()))?;
+    let program = matches.get_one::<PathBuf>("exe").cloned();
+    if let Some(program) = &program {
+        File::open(program).map_err(|error| format!("cannot read {}: {error}", program.display()))?;
+    }
+    let (autopsy, message) = dissect(&core, &Files::by_path(program), settings);
+    let mut out = std::io::stdout();
+    if matches.get_flag("json") {
+        let _ = writeln!(out, "{}", as_json(&core, &autopsy, message.as_deref()));
+    } else {
+        let look = Look { colour: out.is_terminal() };
+        let _ = write!(out, "{}", page(&core, &autopsy, message.as_deref(), look));
+    }
+    Ok(())
+}
+
+fn dissect(core: &Core, files: &Files, settings: &Settings) -> (Autopsy, Option<String>) {
+    let memory = &core.memory;
+    let roots = Roots::new(settings.debug_dirs.iter().cloned());
+    let (images, gaps) = images::loaded(&core.snapshot, memory, files);
+    let unwound = unwind::all(&core.snapshot, memory, &images);
+    let message = autopsy::abort_message(&images, memory);
+    let mut autopsy = autopsy::name(unwound, &images, &roots);
+    autopsy.images = images.iter().map(autopsy::told).collect();
+    autopsy.gaps.splice(0..0, core.snapshot.gaps.iter().cloned().chain(gaps));
+    (autopsy, message)
+}
+
+fn as_json(core: &Core, autopsy: &Autopsy, message: Option<&str>) -> Value {
+    json!({
+        "signal": core.snapshot.signal.map(signal),
+        "abort_message": message,
+        "pid": core.snapshot.pid,
+        "arch": core.snapshot.arch.name(),
+        "threads": autopsy.threads.iter().map(thread).collect::<Vec<_>>(),
+        "images": autopsy.images.iter().map(image).collect::<Vec<_>>(),
+        "gaps": autopsy.gaps,
+    })
+}
+
+fn signal(signal: SignalInfo) -> Value {
+    json!({
+        "number": signal.number,
+        "name": Signal::new(signal.number).map(Signal::name),
+        "code": signal.code,
+        "code_name": signal.code_name(),
+        "fault_address": signal.fault_address.map(hex),
+        "sender_pid": signal.sender_pid,
+        "sender_uid": signal.sender_uid,
+    })
+}
+
+fn thread(thread: &ThreadStack) -> Value {
+    json!({
+        "tid": thread.tid,
+        "name": thread.name,
+        "crashed": thread.crashed,
+        "frames": thread.stack.frames.iter().map(frame).collect::<Vec<_>>(),
+        "omitted": thread.stack.omitted.map(|omitted| json!({"before": omitted.before, "frames": omitted.frames})),
+        "registers": thread.stack.registers.iter().map(|(name, value)| (name.clone(), hex(*value).into()))
+            .collect::<serde_json::Map<_, _>>(),
+    })
+}
+
+fn frame(frame: &Frame) -> Value {
+    json!({
+        "pc": frame.address.map(hex),
+        "function": frame.function,
+        "file": frame.file,
+        "line": frame.line,
+        "module": frame.package,
+        "in_app": frame.in_app,
+        "trust": frame.trust,
+    })
+}
+
+fn image(image: &Image) -> Value {
+    json!({
+        "path": image.file,
+        "build_id": image.build_id,
+        "debug_id": image.debug_id(),
+        "addr": hex(image.address),
+        "size": image.size,
+    })
+}
+
+fn hex(number: u64) -> String {
+    format!("{number:#x}")
+}
+
+fn page(core: &Core, autopsy: &Autopsy, message: Option<&str>, look: Look) -> String {
+    let mut page = String::new();
+    let snapshot = &core.snapshot;
+    let name = snapshot.comm.as_deref().unwrap_or("a process");
+    let pid = snapshot.pid.map(|pid| format!(", pid {pid}")).unwrap_or_default();
+    let _ = writeln!(page, "{}{pid}, {} threads", crate::report::text::plain(name), autopsy.threads.len());
+    if let Some(signal) = snapshot.signal {
+        let _ = writeln!(page, "{}", crate::evidence::snapshot::in_words(signal));
+    }
+    if let Some(message) = message {
+        let _ = writeln!(page, "{}", crate::report::text::plain(message));
+    }
+    page.push('\n');
+    stacks::threads(&autopsy.threads, EXTENT, look, &mut page);
+    if !autopsy.gaps.is_empty() {
+        let _ = writeln!(page, "\nnot known");
+        for gap in &autopsy.gaps {
+            let _ = writeln!(page, "  · {}", crate::report::text::plain(gap));
+        }
+    }
+    page
+}

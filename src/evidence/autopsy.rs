@@ -1,0 +1,139 @@
+//! The stacks of a dead process with names: what [`unwind`](super::unwind) found, by what [`symbols`](super::symbols) knows.
+//!
+//! Unwinding needs the memory of the process, naming does not, so that a process that is held still for it can go on dying after
+//! the first.
+
+#![forbid(unsafe_code)]
+
+use super::images::{self, LoadedImage};
+use super::memory::Memory;
+use super::own;
+use super::stack::{Frame, Image, Omitted, Stack, ThreadStack};
+use super::symbols::elf::Elf;
+use super::symbols::{Roots, Symbols};
+use super::unwind::{Call, Unwound};
+use std::cell::OnceCell;
+use std::collections::HashMap;
+
+/// A message of abort(3) or assert(3).
+const MESSAGE_BYTES: usize = 4096;
+/// gdb's words for it.
+const SIGNAL_FRAME: &str = "<signal handler called>";
+/// Frames with names of all threads together; inlined calls multiply them.
+const FRAMES: usize = 100_000;
+
+/// What was found in a dead process.
+#[derive(Clone, PartialEq, Debug, Default)]
+pub struct Autopsy {
+    pub threads: Vec<ThreadStack>,
+    /// Those that a frame is in, by address.
+    pub images: Vec<Image>,
+    /// `what: why`.
+    pub gaps: Vec<String>,
+}
+
+/// Names every call. `images` are those that the unwinding went by.
+pub fn name(unwound: Vec<Unwound>, images: &[LoadedImage], roots: &Roots) -> Autopsy {
+    let namer = Namer { images, roots, symbols: images.iter().map(|_| OnceCell::new()).collect() };
+    let mut known: HashMap<u64, Vec<Frame>> = HashMap::new();
+    let mut left = FRAMES;
+    let threads: Vec<ThreadStack> =
+        unwound.into_iter().map(|thread| namer.thread(thread, &mut known, &mut left)).collect();
+    let used = |image: &LoadedImage| {
+        let frames = threads.iter().flat_map(|thread| &thread.stack.frames);
+        frames.filter_map(|frame| frame.image_address).any(|address| address == image.range.start)
+    };
+    let gaps = namer.symbols.iter().filter_map(|symbols| symbols.get()?.as_ref()?.gap()).map(str::to_owned).collect();
+    Autopsy { images: images.iter().filter(|image| used(image)).map(told).collect(), gaps, threads }
+}
+
+/// An image as reports have it.
+pub fn told(image: &LoadedImage) -> Image {
+    Image {
+        file: image.name.clone(),
+        build_id: image.build_id.as_deref().map(|id| id.iter().map(|byte| format!("{byte:02x}")).collect()),
+        address: image.range.start,
+        size: image.range.end.saturating_sub(image.range.start),
+    }
+}
+
+struct Namer<'a> {
+    images: &'a [LoadedImage],
+    roots: &'a Roots,
+    symbols: Vec<OnceCell<Option<Symbols>>>,
+}
+
+impl Namer<'_> {
+    fn thread(&self, thread: Unwound, known: &mut HashMap<u64, Vec<Frame>>, left: &mut usize) -> ThreadStack {
+        let mut frames = Vec::new();
+        let mut omitted = None;
+        for (i, call) in thread.calls.iter().enumerate() {
+            if let Some((before, missing)) = thread.omitted
+                && before == i
+            {
+                omitted = Some(Omitted { before: frames.len(), frames: missing });
+            }
+            if *left == 0 {
+                omitted.get_or_insert(Omitted { before: frames.len(), frames: (thread.calls.len() - i) as u64 });
+                break;
+            }
+            let named = known.entry(call.instruction()).or_insert_with(|| self.frames(*call));
+            *left = left.saturating_sub(named.len());
+            let told = |frame: &Frame| Frame { address: Some(call.pc), trust: Some(call.trust), ..frame.clone() };
+            frames.extend(named.iter().map(told));
+        }
+        let registers = thread.registers.all().map(|(name, value)| (name.to_owned(), value)).collect();
+        ThreadStack {
+            tid: thread.tid.unsigned_abs().into(),
+            name: thread.name,
+            state: None,
+            crashed: thread.crashed,
+            stack: Stack { frames, registers, omitted },
+        }
+    }
+
+    /// Innermost first: functions that were inlined there stand before the one they are in.
+    fn frames(&self, call: Call) -> Vec<Frame> {
+        let Some(image) = images::at(self.images, call.instruction()) else { return vec![Frame::default()] };
+        let address = image.svma(call.instruction());
+        let mut frames = self.symbols(image).map(|symbols| symbols.frames(address)).unwrap_or_default();
+        if call.is_signal_frame {
+            // Whatever it is called, and mostly it is not.
+            frames = vec![Frame { function: Some(SIGNAL_FRAME.to_owned()), ..Frame::default() }];
+        }
+        if frames.is_empty() {
+            let in_app = !own::is_system_library(&image.name) && image.path.is_some();
+            frames.push(Frame { in_app, ..Frame::default() });
+        }
+        for frame in &mut frames {
+            frame.package = Some(image.name.clone());
+            frame.image_address = Some(image.range.start);
+            frame.symbol_address = frame.symbol_address.map(|address| address.wrapping_add(image.bias));
+        }
+        frames
+    }
+
+    fn symbols(&self, image: &LoadedImage) -> Option<&Symbols> {
+        let place = self.images.partition_point(|other| other.range.start < image.range.start);
+        let of = || image.bytes.map(|bytes| Symbols::of(bytes, image.path.as_deref(), self.roots));
+        self.symbols.get(place)?.get_or_init(of).as_ref()
+    }
+}
+
+/// What abort(3), assert(3) or the allocator said, which glibc keeps in memory (`__abort_msg`: its size, then the text), wherever
+/// stderr went.
+pub fn abort_message(images: &[LoadedImage], memory: &impl Memory) -> Option<String> {
+    let has_it = |image: &&LoadedImage| {
+        let file = image.name.rsplit('/').next().unwrap_or_default();
+        image.is_program || file.starts_with("libc.so") || file.starts_with("libc-")
+    };
+    images.iter().filter(has_it).find_map(|image| {
+        let variable = Elf::parse(image.bytes?)?.variable("__abort_msg")?.wrapping_add(image.bias);
+        let message = memory.word(variable).filter(|address| *address != 0)?;
+        let size = u32::from_le_bytes(memory.bytes(message)?);
+        let bytes = memory.some(message.checked_add(4)?, (size as usize).min(MESSAGE_BYTES));
+        let text = bytes.split(|byte| *byte == 0).next().unwrap_or_default();
+        let text = String::from_utf8_lossy(text).trim_end().to_owned();
+        (!text.is_empty()).then_some(text)
+    })
+}

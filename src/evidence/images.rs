@@ -1,0 +1,290 @@
+//! The ELF files of a process as they are loaded: which file is where, by what its addresses are shifted, which build it is.
+//!
+//! A file counts if it is still the one that was mapped. If it was deleted or replaced, or there is none (the vdso), its image is
+//! put together out of the process's own memory: code and unwind tables are there, symbols mostly not.
+
+#![forbid(unsafe_code)]
+
+use super::memory::Memory;
+use super::snapshot::{Mapping, Snapshot};
+use super::symbols::elf::Elf;
+use crate::sys::map;
+use object::LittleEndian;
+use object::elf::{PT_LOAD, ProgramHeader64};
+use object::read::elf::ProgramHeader as _;
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::fs::{File, OpenOptions};
+use std::ops::Range;
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+
+/// getauxval(3).
+const AT_PHDR: u64 = 3;
+const AT_ENTRY: u64 = 9;
+const AT_SYSINFO_EHDR: u64 = 33;
+/// The code that the kernel lends to every process: vdso(7).
+const VDSO: &str = "linux-vdso.so.1";
+const PAGE: u64 = 4096;
+/// An ELF header and the program headers behind it.
+const HEAD_BYTES: usize = 4096;
+/// Of an image out of memory; code and unwind tables of the largest libraries.
+const IMAGE_BYTES: usize = 64 << 20;
+/// Files that one process maps.
+const IMAGES: usize = 4096;
+
+/// One loaded ELF file.
+#[derive(Clone, Debug)]
+pub struct LoadedImage {
+    /// `None` for what has no file.
+    pub path: Option<PathBuf>,
+    /// The path, or `linux-vdso.so.1`.
+    pub name: String,
+    pub range: Range<u64>,
+    /// What an address of the file's own is less than the same in the process.
+    pub bias: u64,
+    /// The ELF file, or what of it was in memory; `None` where there was neither.
+    pub bytes: Option<&'static [u8]>,
+    pub build_id: Option<Vec<u8>>,
+    /// It holds the entry point of the program.
+    pub is_program: bool,
+}
+
+impl LoadedImage {
+    /// An address of the process in the file's own terms.
+    pub fn svma(&self, address: u64) -> u64 {
+        address.wrapping_sub(self.bias)
+    }
+}
+
+/// The image that holds the address, of images by address.
+pub fn at(images: &[LoadedImage], address: u64) -> Option<&LoadedImage> {
+    let after = images.partition_point(|image| image.range.start <= address);
+    images[..after].last().filter(|image| address < image.range.end)
+}
+
+/// How files are had: opened before a cage closed, or by their paths.
+#[derive(Debug, Default)]
+pub struct Files {
+    open: HashMap<PathBuf, File>,
+    by_path: bool,
+    /// In place of the program's own file.
+    program: Option<PathBuf>,
+    mapped: RefCell<HashMap<PathBuf, Option<&'static [u8]>>>,
+}
+
+impl Files {
+    /// Opens each file that code of the process came from.
+    pub fn opened(mappings: &[Mapping]) -> Files {
+        let mut open = HashMap::new();
+        let code = mappings.iter().filter(|mapping| mapping.permissions.execute && !mapping.deleted);
+        for path in code.filter_map(|mapping| mapping.path.as_ref()) {
+            if open.len() < IMAGES
+                && !open.contains_key(path)
+                && let Some(file) = open_regular(path)
+            {
+                open.insert(path.clone(), file);
+            }
+        }
+        Files { open, ..Files::default() }
+    }
+
+    /// For a person's command: whatever lies at the paths, `program` in place of the program's own.
+    pub fn by_path(program: Option<PathBuf>) -> Files {
+        Files { by_path: true, program, ..Files::default() }
+    }
+
+    /// The paths of the files that were opened.
+    pub fn paths(&self) -> impl Iterator<Item = &Path> {
+        self.open.keys().map(PathBuf::as_path)
+    }
+
+    fn file(&self, path: &Path) -> Option<(&'static [u8], Option<u64>)> {
+        let opened;
+        let file = match self.open.get(path) {
+            Some(file) => file,
+            None if self.by_path => {
+                opened = open_regular(path)?;
+                &opened
+            }
+            None => return None,
+        };
+        let inode = file.metadata().ok().map(|found| found.ino());
+        let mut mapped = self.mapped.borrow_mut();
+        let bytes = *mapped.entry(path.to_owned()).or_insert_with(|| map::file(file).ok());
+        Some((bytes?, inode))
+    }
+}
+
+fn open_regular(path: &Path) -> Option<File> {
+    let mut options = OpenOptions::new();
+    let options = options.read(true).custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY);
+    options.open(path).ok().filter(|file| file.metadata().is_ok_and(|found| found.is_file()))
+}
+
+/// The images of a process, by address, and what could not be had of them, `what: why`.
+pub fn loaded(snapshot: &Snapshot, memory: &impl Memory, files: &Files) -> (Vec<LoadedImage>, Vec<String>) {
+    let entry = snapshot.aux(AT_PHDR).or(snapshot.aux(AT_ENTRY));
+    let mut gaps = Vec::new();
+    let mut images: Vec<LoadedImage> = runs(&snapshot.mappings)
+        .filter(|run| run.iter().any(|mapping| mapping.permissions.execute))
+        .take(IMAGES)
+        .filter_map(|run| image(run, entry, memory, files, &mut gaps))
+        .collect();
+    if let Some(start) = snapshot.aux(AT_SYSINFO_EHDR)
+        && let Some(vdso) = vdso(start, snapshot, memory)
+    {
+        images.push(vdso);
+    }
+    images.sort_by_key(|image| image.range.start);
+    (images, gaps)
+}
+
+/// Mappings of one file that follow each other, each run beginning where the file does. One file may be loaded twice, and
+/// others may lie between the two.
+fn runs(mappings: &[Mapping]) -> impl Iterator<Item = &[Mapping]> {
+    let mut rest = mappings;
+    std::iter::from_fn(move || {
+        let start = rest.iter().position(|mapping| mapping.path.is_some())?;
+        rest = &rest[start..];
+        let path = &rest[0].path;
+        // The zeroed end of a data segment is anonymous memory within the run.
+        let belongs = |(i, mapping): (usize, &Mapping)| match &mapping.path {
+            Some(_) => mapping.path == *path && (i == 0 || mapping.offset > 0),
+            None => false,
+        };
+        let len = rest.iter().enumerate().take_while(|next| belongs(*next)).count();
+        let (run, behind) = rest.split_at(len.max(1));
+        rest = behind;
+        Some(run)
+    })
+}
+
+fn image(
+    run: &[Mapping],
+    entry: Option<u64>,
+    memory: &impl Memory,
+    files: &Files,
+    gaps: &mut Vec<String>,
+) -> Option<LoadedImage> {
+    let (first, last) = (run.first()?, run.last()?);
+    let mapped = first.path.as_deref()?;
+    let range = first.start..last.end;
+    let is_program = entry.is_some_and(|entry| range.contains(&entry));
+    let path = files.program.as_deref().filter(|_| is_program).unwrap_or(mapped);
+    let name = mapped.display().to_string();
+    let in_memory = head(first.start, memory).filter(|_| first.offset == 0);
+    let remembered = in_memory.as_deref().and_then(|head| build_id_in_memory(head, first.start, memory));
+    let found = files.file(path).filter(|_| !first.deleted || path != mapped);
+    let file = found.and_then(|(bytes, inode)| {
+        let elf = Elf::parse(bytes)?;
+        let same = match (&remembered, elf.build_id()) {
+            (Some(mapped), Some(found)) => mapped == found,
+            _ => match (first.file, inode) {
+                (Some((_, mapped)), Some(found)) => mapped == found,
+                _ => true,
+            },
+        };
+        if !same {
+            gaps.push(format!("symbols of {name}: the file was replaced while it was loaded"));
+        }
+        same.then_some((elf, bytes))
+    });
+    let code = run.iter().find(|mapping| mapping.permissions.execute)?;
+    if let Some((elf, bytes)) = file {
+        let bias = bias(elf.segments(), code)?;
+        let build_id = elf.build_id().map(<[u8]>::to_vec);
+        return Some(LoadedImage {
+            path: Some(path.to_owned()),
+            name,
+            range,
+            bias,
+            bytes: Some(bytes),
+            build_id,
+            is_program,
+        });
+    }
+    let rebuilt = in_memory.and_then(|head| rebuilt(&head, first.start, memory));
+    if rebuilt.is_none() {
+        gaps.push(format!("unwind tables of {name}: neither the file nor its memory can be read"));
+    }
+    let bias = rebuilt.and_then(Elf::parse).and_then(|elf| bias(elf.segments(), code)).unwrap_or(first.start);
+    Some(LoadedImage {
+        path: Some(path.to_owned()),
+        name,
+        range,
+        bias,
+        bytes: rebuilt,
+        build_id: remembered,
+        is_program,
+    })
+}
+
+/// By what the segment that this mapping is of was shifted.
+fn bias(segments: &[ProgramHeader64<LittleEndian>], mapping: &Mapping) -> Option<u64> {
+    let page = |n: u64| n & !(PAGE - 1);
+    let loads = segments.iter().filter(|segment| segment.p_type(LittleEndian) == PT_LOAD);
+    loads
+        .filter(|load| {
+            let (offset, size) = load.file_range(LittleEndian);
+            page(offset) <= mapping.offset && mapping.offset < offset.saturating_add(size.max(1))
+        })
+        .max_by_key(|load| load.p_flags(LittleEndian).contains(object::elf::PF_X) == mapping.permissions.execute)
+        .map(|load| {
+            let in_segment = mapping.offset.wrapping_sub(load.p_offset(LittleEndian));
+            mapping.start.wrapping_sub(load.p_vaddr(LittleEndian).wrapping_add(in_segment))
+        })
+}
+
+fn vdso(start: u64, snapshot: &Snapshot, memory: &impl Memory) -> Option<LoadedImage> {
+    let mapping = snapshot.mapping(start)?;
+    let bytes = rebuilt(&head(start, memory)?, start, memory)?;
+    let build_id = Elf::parse(bytes)?.build_id().map(<[u8]>::to_vec);
+    Some(LoadedImage {
+        path: None,
+        name: VDSO.to_owned(),
+        range: start..mapping.end,
+        bias: start,
+        bytes: Some(bytes),
+        build_id,
+        is_program: false,
+    })
+}
+
+/// The beginning of an ELF image in memory.
+fn head(start: u64, memory: &impl Memory) -> Option<Vec<u8>> {
+    let head = memory.some(start, HEAD_BYTES);
+    head.starts_with(b"\x7fELF").then_some(head)
+}
+
+fn build_id_in_memory(head: &[u8], start: u64, memory: &impl Memory) -> Option<Vec<u8>> {
+    let elf = Elf::parse(head)?;
+    if let Some(id) = elf.build_id() {
+        return Some(id.to_vec());
+    }
+    // Behind the head: the notes stand where their segment is loaded.
+    elf.segments().iter().filter(|segment| segment.p_type(LittleEndian) == object::elf::PT_NOTE).find_map(|segment| {
+        let (offset, size) = segment.file_range(LittleEndian);
+        let size = usize::try_from(size).ok().filter(|size| *size <= HEAD_BYTES)?;
+        let notes = memory.some(start.checked_add(offset)?, size);
+        Elf::build_id_in(&notes).map(<[u8]>::to_vec)
+    })
+}
+
+/// The file as far as its loaded segments go. It stays for as long as the process, as a mapped one does.
+fn rebuilt(head: &[u8], start: u64, memory: &impl Memory) -> Option<&'static [u8]> {
+    let elf = Elf::parse(head)?;
+    let first = elf.loads().map(|load| load.p_vaddr(LittleEndian)).min()?;
+    let mut image = Vec::new();
+    for load in elf.loads() {
+        let (offset, size) = load.file_range(LittleEndian);
+        let end = usize::try_from(offset.checked_add(size)?).ok().filter(|end| *end <= IMAGE_BYTES)?;
+        let begin = usize::try_from(offset).ok()?;
+        if image.len() < end {
+            image.resize(end, 0);
+        }
+        let address = start.wrapping_add(load.p_vaddr(LittleEndian).wrapping_sub(first & !(PAGE - 1)));
+        memory.read(address, &mut image[begin..end]);
+    }
+    image.starts_with(b"\x7fELF").then(|| &*image.leak())
+}

@@ -1,0 +1,103 @@
+//! The registers of one frame by their DWARF numbers, as far as they are known: psABI of x86-64, figure 3.36; AADWARF64.
+
+#![forbid(unsafe_code)]
+
+use crate::evidence::snapshot::{Arch, Registers};
+
+/// x0 to x30 and the stack pointer.
+const COUNT: usize = 32;
+/// In the order of their numbers.
+const X86_64: [&str; 16] =
+    ["rax", "rdx", "rcx", "rbx", "rsi", "rdi", "rbp", "rsp", "r8", "r9", "r10", "r11", "r12", "r13", "r14", "r15"];
+/// 〃
+const AARCH64: [&str; COUNT] = [
+    "x0", "x1", "x2", "x3", "x4", "x5", "x6", "x7", "x8", "x9", "x10", "x11", "x12", "x13", "x14", "x15", "x16", "x17",
+    "x18", "x19", "x20", "x21", "x22", "x23", "x24", "x25", "x26", "x27", "x28", "fp", "lr", "sp",
+];
+
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Cpu {
+    pub arch: Arch,
+    pub pc: u64,
+    values: [Option<u64>; COUNT],
+}
+
+impl Cpu {
+    pub fn of(registers: &Registers) -> Cpu {
+        let arch = registers.arch();
+        let names: &[&str] = match arch {
+            Arch::X86_64 => &X86_64,
+            Arch::Aarch64 => &AARCH64,
+        };
+        let mut values = [None; COUNT];
+        for (value, name) in values.iter_mut().zip(names) {
+            *value = Some(registers.of(name));
+        }
+        Cpu { arch, pc: registers.pc(), values }
+    }
+
+    /// Nothing but the program counter.
+    pub fn at(arch: Arch, pc: u64) -> Cpu {
+        Cpu { arch, pc, values: [None; COUNT] }
+    }
+
+    pub fn get(&self, register: u16) -> Option<u64> {
+        // The column of the return address of x86-64 is no register, but expressions may name it.
+        if self.arch == Arch::X86_64 && register == 16 {
+            return Some(self.pc);
+        }
+        self.values.get(usize::from(register)).copied().flatten()
+    }
+
+    pub fn set(&mut self, register: u16, value: Option<u64>) {
+        if let Some(place) = self.values.get_mut(usize::from(register)) {
+            *place = value;
+        }
+    }
+
+    pub fn sp(&self) -> Option<u64> {
+        self.get(self.sp_number())
+    }
+
+    pub fn set_sp(&mut self, sp: u64) {
+        self.set(self.sp_number(), Some(sp));
+    }
+
+    pub fn fp(&self) -> Option<u64> {
+        self.get(self.fp_number())
+    }
+
+    pub fn set_fp(&mut self, fp: u64) {
+        self.set(self.fp_number(), Some(fp));
+    }
+
+    /// Where the return address is before it is saved; `None` on a machine whose calls push it.
+    pub fn link(&self) -> Option<u64> {
+        match self.arch {
+            Arch::X86_64 => None,
+            Arch::Aarch64 => self.get(30),
+        }
+    }
+
+    /// An address without the signature that pointer authentication leaves in its upper bits.
+    pub fn plain(&self, address: u64) -> u64 {
+        match self.arch {
+            Arch::X86_64 => address,
+            Arch::Aarch64 => address & ((1 << 48) - 1),
+        }
+    }
+
+    fn sp_number(&self) -> u16 {
+        match self.arch {
+            Arch::X86_64 => 7,
+            Arch::Aarch64 => 31,
+        }
+    }
+
+    fn fp_number(&self) -> u16 {
+        match self.arch {
+            Arch::X86_64 => 6,
+            Arch::Aarch64 => 29,
+        }
+    }
+}

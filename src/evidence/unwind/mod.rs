@@ -1,0 +1,194 @@
+//! From the registers of a thread to the calls that led there: program counters alone, names come later.
+//!
+//! Each step takes the best that is left: call frame information; what the kernel pushed for a signal handler; the return
+//! address of a call to nowhere; the chain of frame pointers; and at last whatever on the stack looks like a return address. How
+//! a frame was found stays with it. The stack is the program's own and may hold anything, so every step must get further
+//! out, and their number is bounded.
+
+#![forbid(unsafe_code)]
+
+mod cfi;
+mod convention;
+mod cpu;
+mod pages;
+
+use super::images::{self, LoadedImage};
+use super::memory::Memory;
+use super::snapshot::{Registers, Snapshot};
+use super::stack::Trust;
+use cfi::{Cfi, NoCaller};
+use cpu::Cpu;
+use pages::Pages;
+use std::cell::OnceCell;
+use std::collections::VecDeque;
+
+/// Of a stack that is kept whole: the innermost frames, where the fault is …
+const INNERMOST: usize = 128;
+/// … and the outermost, which say how it came there.
+const OUTERMOST: usize = 64;
+/// A stack of 8 MiB that overflowed has some hundred thousand frames.
+const STEPS: u64 = 1 << 19;
+/// Of all threads together.
+const ALL_STEPS: u64 = 1 << 21;
+
+/// One program counter on a stack.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Call {
+    pub pc: u64,
+    /// It was called and will be returned to, so the call is the instruction before `pc`; else it was interrupted at `pc`.
+    pub is_return: bool,
+    /// What a signal handler returns to: the kernel pushed it on what it interrupted.
+    pub is_signal_frame: bool,
+    pub trust: Trust,
+}
+
+impl Call {
+    /// An address within the instruction that was under way.
+    pub fn instruction(self) -> u64 {
+        if self.is_return && !self.is_signal_frame { self.pc.saturating_sub(1) } else { self.pc }
+    }
+}
+
+/// The calls of one thread, innermost first.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Unwound {
+    pub tid: i32,
+    pub name: Option<String>,
+    pub crashed: bool,
+    pub registers: Registers,
+    pub calls: Vec<Call>,
+    /// Index of the call before which some are missing, and how many.
+    pub omitted: Option<(usize, u64)>,
+}
+
+/// Unwinds every thread of a process.
+pub fn all(snapshot: &Snapshot, memory: &impl Memory, images: &[LoadedImage]) -> Vec<Unwound> {
+    let walker = Walker { snapshot, images, tables: images.iter().map(|_| OnceCell::new()).collect() };
+    let mut left = ALL_STEPS;
+    let mut threads: Vec<_> = snapshot.threads.iter().collect();
+    // If there is not enough for all, the one that crashed has had its share.
+    threads.sort_by_key(|thread| !thread.crashed);
+    let mut unwound: Vec<Unwound> = threads
+        .into_iter()
+        .map(|thread| {
+            let pages = Pages::new(memory);
+            let mut calls = Kept::default();
+            walker.walk(&thread.registers, &pages, left.min(STEPS), &mut calls);
+            left = left.saturating_sub(calls.seen);
+            let (calls, omitted) = calls.finish();
+            Unwound {
+                tid: thread.tid,
+                name: thread.name.clone(),
+                crashed: thread.crashed,
+                registers: thread.registers,
+                calls,
+                omitted,
+            }
+        })
+        .collect();
+    let place = |tid: i32| snapshot.threads.iter().position(|thread| thread.tid == tid);
+    unwound.sort_by_key(|thread| place(thread.tid));
+    unwound
+}
+
+/// The two ends of a stack, however long it is.
+#[derive(Default)]
+struct Kept {
+    seen: u64,
+    inner: Vec<Call>,
+    outer: VecDeque<Call>,
+}
+
+impl Kept {
+    fn push(&mut self, call: Call) {
+        self.seen += 1;
+        if self.inner.len() < INNERMOST {
+            self.inner.push(call);
+            return;
+        }
+        if self.outer.len() == OUTERMOST {
+            self.outer.pop_front();
+        }
+        self.outer.push_back(call);
+    }
+
+    fn finish(self) -> (Vec<Call>, Option<(usize, u64)>) {
+        let missing = self.seen - (self.inner.len() + self.outer.len()) as u64;
+        let omitted = (missing > 0).then_some((self.inner.len(), missing));
+        (self.inner.into_iter().chain(self.outer).collect(), omitted)
+    }
+}
+
+struct Walker<'a> {
+    snapshot: &'a Snapshot,
+    images: &'a [LoadedImage],
+    tables: Vec<OnceCell<Option<Cfi>>>,
+}
+
+impl Walker<'_> {
+    fn walk(&self, registers: &Registers, memory: &impl Memory, steps: u64, kept: &mut Kept) {
+        let mut cpu = Cpu::of(registers);
+        let mut call = Call { pc: cpu.pc, is_return: false, is_signal_frame: false, trust: Trust::Context };
+        for _ in 0..steps {
+            let caller = self.caller(&cpu, call, memory);
+            call.is_signal_frame = caller.as_ref().is_some_and(|(_, found)| !found.is_return);
+            kept.push(call);
+            let Some((next, found)) = caller else { return };
+            // Outwards is upwards, except from a handler that ran on a stack of its own.
+            let onwards = match (cpu.sp(), next.sp()) {
+                (Some(before), Some(after)) => {
+                    after > before || (after == before && next.pc != cpu.pc && !call.is_return)
+                }
+                _ => true,
+            };
+            if next.pc == 0 || next == cpu || !onwards && found.is_return {
+                return;
+            }
+            (cpu, call) = (next, found);
+        }
+    }
+
+    /// The registers of the caller and the call that they stand at.
+    fn caller(&self, cpu: &Cpu, call: Call, memory: &impl Memory) -> Option<(Cpu, Call)> {
+        let told = |cpu: Cpu, is_return: bool, trust: Trust| {
+            let pc = cpu.pc;
+            Some((cpu, Call { pc, is_return, is_signal_frame: false, trust }))
+        };
+        if let Some((table, bias)) = self.table(call.instruction())
+            && let Some(row) = table.row(call.instruction().wrapping_sub(bias))
+        {
+            match table.step(&row, cpu, bias, memory) {
+                Ok(caller) => return told(caller, !row.is_signal, Trust::Cfi),
+                Err(NoCaller::Outermost) => return None,
+                Err(NoCaller::Lost) => {}
+            }
+        }
+        if let Some(interrupted) = convention::signal_frame(cpu, memory) {
+            return told(interrupted, false, Trust::Cfi);
+        }
+        let is_code = |address: u64| self.is_code(address);
+        if !call.is_return
+            && !is_code(cpu.pc)
+            && let Some(caller) = convention::called_nowhere(cpu, memory, is_code)
+        {
+            return told(caller, true, Trust::Fp);
+        }
+        if let Some(caller) = convention::frame_pointer(cpu, memory, is_code) {
+            return told(caller, true, Trust::Fp);
+        }
+        convention::scan(cpu, memory, is_code).and_then(|caller| told(caller, true, Trust::Scan))
+    }
+
+    /// The unwind tables for an address, and by what the image is shifted.
+    fn table(&self, address: u64) -> Option<(&Cfi, u64)> {
+        let image = images::at(self.images, address)?;
+        let place = self.images.partition_point(|other| other.range.start < image.range.start);
+        let table = self.tables.get(place)?.get_or_init(|| image.bytes.and_then(Cfi::of));
+        Some((table.as_ref()?, image.bias))
+    }
+
+    /// Whether instructions may stand there: memory that a program made executable itself counts, too.
+    fn is_code(&self, address: u64) -> bool {
+        self.snapshot.mapping(address).is_some_and(|mapping| mapping.permissions.execute)
+    }
+}

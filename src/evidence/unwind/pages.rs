@@ -1,0 +1,54 @@
+//! Memory read by the page, for one thread: its stack is read word by word, and each word of a live process is a system call.
+
+#![forbid(unsafe_code)]
+
+use crate::evidence::memory::Memory;
+use std::cell::RefCell;
+use std::collections::HashMap;
+
+const PAGE: usize = 4096;
+/// 64 KiB at a time where there is so much.
+const READ: usize = 16 * PAGE;
+/// 16 MiB; then it is begun anew.
+const KEPT: usize = 256;
+
+pub struct Pages<'m, M> {
+    memory: &'m M,
+    kept: RefCell<HashMap<u64, Vec<u8>>>,
+}
+
+impl<'m, M: Memory> Pages<'m, M> {
+    pub fn new(memory: &'m M) -> Pages<'m, M> {
+        Pages { memory, kept: RefCell::default() }
+    }
+}
+
+impl<M: Memory> Memory for Pages<'_, M> {
+    fn read(&self, address: u64, into: &mut [u8]) -> usize {
+        let mut done = 0;
+        while done < into.len() {
+            let Some(at) = address.checked_add(done as u64) else { break };
+            let start = at & !(READ as u64 - 1);
+            let mut kept = self.kept.borrow_mut();
+            if kept.len() >= KEPT {
+                kept.clear();
+            }
+            let bytes = kept.entry(start).or_insert_with(|| block(self.memory, start));
+            let found = bytes.get((at - start) as usize..).unwrap_or_default();
+            if found.is_empty() {
+                // A hole in the block, behind which there may be more.
+                drop(kept);
+                let read = self.memory.read(at, &mut into[done..]);
+                return done + read;
+            }
+            let n = found.len().min(into.len() - done);
+            into[done..done + n].copy_from_slice(&found[..n]);
+            done += n;
+        }
+        done
+    }
+}
+
+fn block(memory: &impl Memory, start: u64) -> Vec<u8> {
+    memory.some(start, READ)
+}
