@@ -5,6 +5,7 @@
 pub mod autopsy;
 pub mod build_id;
 pub mod core;
+pub mod gobuild;
 pub mod host;
 pub mod images;
 pub mod java_log;

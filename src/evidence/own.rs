@@ -32,6 +32,12 @@ pub fn go(package: &str, file: &str) -> bool {
     package == "main" || !dependency && !GO_STANDARD.contains(&first)
 }
 
+/// `github.com/a/b.(*T).M` lives in `github.com/a/b`.
+pub fn go_package(function: &str) -> &str {
+    let path = function.rfind('/').map_or(0, |slash| slash + 1);
+    function[path..].find('.').map_or("", |dot| &function[..path + dot])
+}
+
 /// First elements of the import paths of Go's standard library; what it vendors itself lies below `vendor`.
 const GO_STANDARD: [&str; 50] = [
     "",

@@ -11,6 +11,7 @@ mod daily;
 mod delivery;
 mod docker;
 mod ends;
+mod gosymbols;
 mod kills;
 mod last_resort;
 mod nameserver;
@@ -58,6 +59,7 @@ fn main() -> ExitCode {
         panics::trials(),
         upgrade::trials(),
         symbols::trials(),
+        gosymbols::trials(),
         peers::trials(),
         container::trials(),
         sentry::trials(),

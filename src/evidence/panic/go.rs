@@ -193,15 +193,9 @@ fn frame(call: &str, place: line::Place<'_>) -> Frame {
         Some(arguments) if !creator => &call[..arguments],
         _ => call,
     };
-    let package = package(function);
+    let package = own::go_package(function);
     let shown = if creator { format!("created by {function}") } else { function.to_owned() };
     let mut frame = place.frame(Some(&shown), own::go(package, place.file));
     frame.module = (!package.is_empty()).then(|| package.to_owned());
     frame
-}
-
-/// `github.com/a/b.(*T).M` lives in `github.com/a/b`.
-fn package(function: &str) -> &str {
-    let path = function.rfind('/').map_or(0, |slash| slash + 1);
-    function[path..].find('.').map_or("", |dot| &function[..path + dot])
 }

@@ -1,4 +1,4 @@
-//! An ELF file as the symbolizer reads it: 64 bits, little-endian, and possibly without the half of its headers.
+//! An ELF file as evidence reads it: 64 bits, little-endian, and possibly without the half of its headers.
 //!
 //! An image that was read out of memory has no section headers, a stripped one no symbols, a hostile one wrong offsets
 //! everywhere: each question answers for itself, and a table that cannot be read is one that is not there.
@@ -6,7 +6,7 @@
 #![forbid(unsafe_code)]
 
 use object::elf::{
-    ELFCOMPRESS_ZLIB, ELFCOMPRESS_ZSTD, FileHeader64, NT_GNU_BUILD_ID, PF_X, PT_LOAD, PT_NOTE, ProgramHeader64,
+    ELFCOMPRESS_ZLIB, ELFCOMPRESS_ZSTD, FileHeader64, NT_GNU_BUILD_ID, PF_W, PF_X, PT_LOAD, PT_NOTE, ProgramHeader64,
     SHF_EXECINSTR, SHT_DYNSYM, SHT_SYMTAB, STT_OBJECT, SectionHeader64, SectionType, Sym64,
 };
 use object::read::elf::{
@@ -22,9 +22,15 @@ pub type Header = FileHeader64<LittleEndian>;
 const SECTIONS: usize = 65_536;
 /// Real programs have about a dozen.
 const SEGMENTS: usize = 256;
+/// Types of relocation, for symbol 0: elf.h.
+const R_X86_64_RELATIVE: u64 = 8;
+/// 〃
+const R_AARCH64_RELATIVE: u64 = 1027;
 /// SHA-1 is 20 bytes, the longest in use is 32.
 const ID_BYTES: usize = 64;
 
+/// The headers of one file.
+#[derive(Clone, Copy)]
 pub struct Elf<'d> {
     pub bytes: &'d [u8],
     segments: &'d [ProgramHeader64<LittleEndian>],
@@ -117,6 +123,55 @@ impl<'d> Elf<'d> {
             let data = load.data(LittleEndian, self.bytes).ok()?;
             data.get(usize::try_from(skip).ok()?..).filter(|rest| !rest.is_empty())
         })
+    }
+
+    /// Words from an address on, as the loader will have made them where it only adds the load bias: a position-independent
+    /// program keeps such words in its relocations, and often nowhere else.
+    pub fn words<const N: usize>(&self, address: u64) -> Option<[u64; N]> {
+        let bytes = self.at(address)?.get(..N * 8)?;
+        let mut words = [0; N];
+        for (word, bytes) in words.iter_mut().zip(bytes.chunks_exact(8)) {
+            *word = u64::from_le_bytes(bytes.try_into().ok()?);
+        }
+        for (place, value) in self.relative() {
+            let at = place.wrapping_sub(address);
+            if at % 8 == 0
+                && let Some(word) = usize::try_from(at / 8).ok().and_then(|at| words.get_mut(at))
+            {
+                *word = value;
+            }
+        }
+        Some(words)
+    }
+
+    /// Relocations that add the load bias to a value: where, and the value.
+    pub fn relative(&self) -> impl Iterator<Item = (u64, u64)> + use<'d> {
+        let entries = [".rela.dyn", ".rela"].iter().find_map(|name| self.bytes_of(name)).unwrap_or_default();
+        entries.chunks_exact(24).filter_map(|entry| {
+            let word = |at: usize| entry[at..].first_chunk().map(|bytes| u64::from_le_bytes(*bytes));
+            let is_relative = matches!(word(8)?, R_X86_64_RELATIVE | R_AARCH64_RELATIVE);
+            is_relative.then_some((word(0)?, word(16)?))
+        })
+    }
+
+    /// Segments that are no code: address and bytes of each.
+    pub fn data(&self) -> impl Iterator<Item = (u64, &'d [u8])> {
+        self.contents(|load| !load.p_flags(LittleEndian).contains(PF_X))
+    }
+
+    /// Segments that the program may write.
+    pub fn writable(&self) -> impl Iterator<Item = (u64, &'d [u8])> {
+        self.contents(|load| load.p_flags(LittleEndian).contains(PF_W))
+    }
+
+    fn contents(&self, which: fn(&ProgramHeader64<LittleEndian>) -> bool) -> impl Iterator<Item = (u64, &'d [u8])> {
+        let loads = self.loads().filter(move |load| which(load));
+        loads.filter_map(|load| Some((load.p_vaddr(LittleEndian), load.data(LittleEndian, self.bytes).ok()?)))
+    }
+
+    /// The address of a section that is loaded.
+    pub fn address_of(&self, name: &str) -> Option<u64> {
+        self.section(name).map(|section| section.sh_addr(LittleEndian)).filter(|address| *address > 0)
     }
 
     /// The GNU build id, of the notes.

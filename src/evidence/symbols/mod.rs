@@ -10,6 +10,8 @@ mod demangle;
 mod dwarf;
 pub mod elf;
 mod file;
+mod gomodule;
+mod gopclntab;
 mod roots;
 mod sections;
 mod table;
@@ -22,6 +24,7 @@ use super::stack::Frame;
 use dwarf::{Call, Dwarf};
 use elf::Elf;
 use file::DebugFile;
+use gopclntab::Pclntab;
 use object::elf::SHT_SYMTAB;
 use std::cell::OnceCell;
 use std::path::{Path, PathBuf};
@@ -38,6 +41,7 @@ pub struct Symbols {
     debug: OnceCell<Result<Option<DebugFile>, String>>,
     table: OnceCell<Table>,
     dwarf: OnceCell<Option<Dwarf>>,
+    go: OnceCell<Option<Pclntab<'static>>>,
 }
 
 impl Symbols {
@@ -50,6 +54,7 @@ impl Symbols {
             debug: OnceCell::new(),
             table: OnceCell::new(),
             dwarf: OnceCell::new(),
+            go: OnceCell::new(),
         }
     }
 
@@ -61,6 +66,10 @@ impl Symbols {
     pub fn frames(&self, address: u64) -> Vec<Frame> {
         // Functions that the linker dropped stay in the debug information, at 0.
         let Some(elf) = self.elf.as_ref().filter(|elf| elf.is_code(address)) else { return Vec::new() };
+        // Go's own table is complete, and at hand at once; what it does not know is C.
+        if let Some(go) = self.go.get_or_init(|| Pclntab::of(elf)).as_ref().and_then(|go| go.calls(address)) {
+            return go.calls.into_iter().map(|call| called(call, go.entry)).collect();
+        }
         let symbol = self.table(elf).at(address);
         let calls = self.dwarf(elf).map(|dwarf| dwarf.calls(address)).unwrap_or_default();
         if calls.is_empty() {
@@ -135,6 +144,26 @@ impl Symbols {
 
     fn is_systems(&self) -> bool {
         self.path.as_deref().and_then(Path::to_str).is_some_and(own::is_system_library)
+    }
+}
+
+/// The frame of a Go function, named as Go's tracebacks name it: without the types that a generic one was made for.
+fn called(call: gopclntab::Call, entry: u64) -> Frame {
+    let whole = call.function;
+    let types = whole.find('[').zip(whole.rfind(']')).filter(|(open, close)| open < close);
+    let function = types.map(|(open, close)| format!("{}[...]{}", &whole[..open], &whole[close + 1..]));
+    let symbol = function.as_ref().filter(|function| **function != whole).map(|_| whole.clone());
+    let function = function.unwrap_or(whole);
+    let package = own::go_package(&function);
+    Frame {
+        in_app: own::go(package, &call.file),
+        module: Some(package.to_owned()).filter(|package| !package.is_empty()),
+        file: Some(call.file).filter(|file| !file.is_empty()),
+        line: call.line,
+        symbol_address: Some(entry),
+        symbol,
+        function: Some(function),
+        ..Frame::default()
     }
 }
 
