@@ -257,7 +257,7 @@ fn browser(bed: &Bed) {
     let page = format!("http://storageos:storageos@{address}/");
     let switch = "document.querySelector('[data-name=reportErrors]')";
     browser.open(&page);
-    assert_eq!(browser.eval("document.querySelectorAll('h2').length"), 3);
+    assert_eq!(browser.eval("document.querySelectorAll('h2').length"), 4);
     assert_eq!(browser.eval(&format!("{switch}.getAttribute('aria-checked')")), "true");
     browser.click("[data-name=reportErrors]");
     browser.until(&format!("{switch}.getAttribute('aria-checked') === 'false'"));
