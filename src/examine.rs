@@ -15,19 +15,24 @@ use crate::case::{Case, Id, Reason, Run, Subject, Zombie};
 use crate::config::Settings;
 use crate::consent::{self, Channel, Consent};
 use crate::death::Death;
-use crate::evidence::{build_id, host, java_log, oom, panic, shell, zombie};
+use crate::evidence::autopsy::{self, Autopsy};
+use crate::evidence::core_pattern::Dead;
+use crate::evidence::images::Files;
+use crate::evidence::symbols::Roots;
+use crate::evidence::{build_id, core, core_file, host, java_log, oom, panic, shell, zombie};
 use crate::report::build::{self, Learnt};
 use crate::report::group::{self, Budget};
 use crate::report::scrub::Scrubber;
 use crate::report::{Gap, Report, Session, text};
 use crate::say::{Level, say};
 use crate::spool::{Entry, Kind, OpenEntry, Spool, SpoolError, marker, memory, quota};
-use crate::sys::{clock, confine};
+use crate::sys::confine::{self, Cage};
+use crate::sys::{clock, map};
 use std::fs::{File, OpenOptions};
 use std::io::Write as _;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::OpenOptionsExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// The report is on disk.
 pub const DURABLE: u8 = 0;
@@ -75,12 +80,17 @@ pub fn examine(case: Case, settings: &Settings, state_dir: Option<&Path>, memory
 
     let host = host::Sources::read();
     let exe = case.run.exe.as_deref().filter(|_| case.subject == Subject::Main).and_then(open_to_look);
+    let core = core_of(&case);
     let java_log = case.pid.filter(|_| !good_end).and_then(|pid| java_log::find(&case.run, pid));
     let limits = oom::counter().map(|counter| counter.limits());
 
     let writable: Vec<&Path> = spool.iter().map(Spool::root).collect();
     let mut learnt = Learnt::default();
-    learnt.gaps.extend(confine::confine(&writable).iter().map(|gap| Gap::of(gap)));
+    let roots = Roots::new(settings.debug_dirs.iter().cloned());
+    let readable = code_directories(&case, &roots);
+    let mapped = core.as_ref().map_or(0, |core| core.as_ref().map_or(0, |core| core.size));
+    let cage = Cage { writable: &writable, readable: &readable, mapped };
+    learnt.gaps.extend(confine::confine(cage).iter().map(|gap| Gap::of(gap)));
 
     learnt.host = host.facts();
     learnt.process = zombie::facts(&case.zombie);
@@ -93,6 +103,11 @@ pub fn examine(case: Case, settings: &Settings, state_dir: Option<&Path>, memory
         None if case.subject == Subject::Main && case.reason != Reason::SpawnFailed => {
             learnt.gaps.push(Gap::of("build id: the program's file could not be opened"));
         }
+        None => {}
+    }
+    match core.map(|core| core.and_then(|core| dissect(&core, &case, &roots).map(|autopsy| (autopsy, core.path)))) {
+        Some(Ok((autopsy, path))) => (learnt.autopsy, learnt.core_file) = (Some(autopsy), Some(path)),
+        Some(Err(why)) => learnt.gaps.push(Gap { what: "core file".to_owned(), why }),
         None => {}
     }
     learnt.tells_signals = shell::is_one(&case.run, exe.as_ref());
@@ -124,6 +139,40 @@ pub fn examine(case: Case, settings: &Settings, state_dir: Option<&Path>, memory
         say(Level::Warning, &text::one_line(&report));
     }
     keep(report, spool.as_ref().zip(open), memory_file)
+}
+
+/// The core of this death, if the kernel says that it dumped one.
+fn core_of(case: &Case) -> Option<Result<core_file::Found, String>> {
+    let Some(Death::Killed { signal, core: true }) = case.death else { return None };
+    let zombie = zombie::facts(&case.zombie);
+    let dead = Dead {
+        pid: case.pid?,
+        outermost_pid: zombie.ns_pids.first().copied(),
+        uid: zombie.uid,
+        gid: zombie.gid,
+        signal: signal.number(),
+        host: nix::unistd::gethostname().ok().and_then(|name| name.into_string().ok()).unwrap_or_default(),
+    };
+    Some(core_file::find(case, &dead))
+}
+
+/// Where the cage allows code and its debug files to be read: the system's, and what lies beside the program.
+fn code_directories(case: &Case, roots: &Roots) -> Vec<PathBuf> {
+    const SYSTEM: [&str; 5] = ["/lib", "/lib64", "/usr/lib", "/usr/lib64", "/usr/local/lib"];
+    let program = case.run.exe.as_deref().map(|exe| std::fs::canonicalize(exe).unwrap_or_else(|_| exe.to_owned()));
+    let mut readable = roots.to_read(program.as_deref());
+    readable.extend(SYSTEM.map(PathBuf::from));
+    readable
+}
+
+/// The stacks in a core, once its notes say that it is of this process.
+fn dissect(found: &core_file::Found, case: &Case, roots: &Roots) -> Result<Autopsy, String> {
+    let bytes = map::file(&found.file).map_err(|error| format!("{}: {error}", found.path.display()))?;
+    let core = core::read(bytes).map_err(|why| format!("{}: {why}", found.path.display()))?;
+    if core.snapshot.pid.is_some_and(|pid| Some(pid) != case.pid) {
+        return Err(format!("{} is of another process", found.path.display()));
+    }
+    Ok(autopsy::of(&core.snapshot, &core.memory, &Files::by_path(None), roots).0)
 }
 
 /// Opens a file of the program's, which may be anything by now, without waiting for it.

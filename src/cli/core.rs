@@ -6,13 +6,12 @@
 use crate::config::Settings;
 use crate::evidence::autopsy::{self, Autopsy};
 use crate::evidence::core::{self, Core};
-use crate::evidence::images::{self, Files};
-use crate::evidence::snapshot::SignalInfo;
+use crate::evidence::images::Files;
+use crate::evidence::snapshot::{SignalInfo, in_words};
 use crate::evidence::stack::{Frame, Image, ThreadStack};
 use crate::evidence::symbols::Roots;
-use crate::evidence::unwind;
-use crate::report::text::Look;
 use crate::report::text::stacks::{self, Extent};
+use crate::report::text::{Look, plain};
 use crate::sys::map;
 use crate::sys::signal::Signal;
 use clap::{Arg, ArgAction, ArgMatches, Command};
@@ -49,33 +48,24 @@ pub fn carry_out(matches: &ArgMatches, settings: &Settings) -> Result<(), String
     if let Some(program) = &program {
         File::open(program).map_err(|error| format!("cannot read {}: {error}", program.display()))?;
     }
-    let (autopsy, message) = dissect(&core, &Files::by_path(program), settings);
+    let roots = Roots::new(settings.debug_dirs.iter().cloned());
+    let (mut autopsy, images) = autopsy::of(&core.snapshot, &core.memory, &Files::by_path(program), &roots);
+    // All of them: a program may look for what no frame is in.
+    autopsy.images = images.iter().map(autopsy::told).collect();
     let mut out = std::io::stdout();
     if matches.get_flag("json") {
-        let _ = writeln!(out, "{}", as_json(&core, &autopsy, message.as_deref()));
+        let _ = writeln!(out, "{}", as_json(&core, &autopsy));
     } else {
         let look = Look { colour: out.is_terminal() };
-        let _ = write!(out, "{}", page(&core, &autopsy, message.as_deref(), look));
+        let _ = write!(out, "{}", page(&core, &autopsy, look));
     }
     Ok(())
 }
 
-fn dissect(core: &Core, files: &Files, settings: &Settings) -> (Autopsy, Option<String>) {
-    let memory = &core.memory;
-    let roots = Roots::new(settings.debug_dirs.iter().cloned());
-    let (images, gaps) = images::loaded(&core.snapshot, memory, files);
-    let unwound = unwind::all(&core.snapshot, memory, &images);
-    let message = autopsy::abort_message(&images, memory);
-    let mut autopsy = autopsy::name(unwound, &images, &roots);
-    autopsy.images = images.iter().map(autopsy::told).collect();
-    autopsy.gaps.splice(0..0, core.snapshot.gaps.iter().cloned().chain(gaps));
-    (autopsy, message)
-}
-
-fn as_json(core: &Core, autopsy: &Autopsy, message: Option<&str>) -> Value {
+fn as_json(core: &Core, autopsy: &Autopsy) -> Value {
     json!({
         "signal": core.snapshot.signal.map(signal),
-        "abort_message": message,
+        "abort_message": autopsy.abort_message,
         "pid": core.snapshot.pid,
         "arch": core.snapshot.arch.name(),
         "threads": autopsy.threads.iter().map(thread).collect::<Vec<_>>(),
@@ -134,24 +124,24 @@ fn hex(number: u64) -> String {
     format!("{number:#x}")
 }
 
-fn page(core: &Core, autopsy: &Autopsy, message: Option<&str>, look: Look) -> String {
+fn page(core: &Core, autopsy: &Autopsy, look: Look) -> String {
     let mut page = String::new();
     let snapshot = &core.snapshot;
     let name = snapshot.comm.as_deref().unwrap_or("a process");
     let pid = snapshot.pid.map(|pid| format!(", pid {pid}")).unwrap_or_default();
-    let _ = writeln!(page, "{}{pid}, {} threads", crate::report::text::plain(name), autopsy.threads.len());
+    let _ = writeln!(page, "{}{pid}, {} threads", plain(name), autopsy.threads.len());
     if let Some(signal) = snapshot.signal {
-        let _ = writeln!(page, "{}", crate::evidence::snapshot::in_words(signal));
+        let _ = writeln!(page, "{}", in_words(signal));
     }
-    if let Some(message) = message {
-        let _ = writeln!(page, "{}", crate::report::text::plain(message));
+    if let Some(message) = &autopsy.abort_message {
+        let _ = writeln!(page, "{}", plain(message));
     }
     page.push('\n');
     stacks::threads(&autopsy.threads, EXTENT, look, &mut page);
     if !autopsy.gaps.is_empty() {
         let _ = writeln!(page, "\nnot known");
         for gap in &autopsy.gaps {
-            let _ = writeln!(page, "  · {}", crate::report::text::plain(gap));
+            let _ = writeln!(page, "  · {}", plain(gap));
         }
     }
     page

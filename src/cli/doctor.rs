@@ -7,7 +7,7 @@ use crate::config::value::mask_dsn;
 use crate::consent::{self, Channel};
 use crate::deliver::dsn::Dsn;
 use crate::deliver::proxy::{self, Environment};
-use crate::evidence::oom;
+use crate::evidence::{core_file, oom};
 use crate::report::names;
 use crate::spool::place::{self, Lasting};
 use crate::sys::process;
@@ -118,9 +118,9 @@ fn findings(loaded: &Loaded) -> Vec<Finding> {
         add(Mark::Bad, "environment", format!("{name:?} is no environment to Sentry: events go without it"));
     }
     let read = |path: &str| std::fs::read_to_string(path).ok().map(|text| text.trim().to_owned());
-    match read("/proc/sys/kernel/core_pattern") {
+    match core_file::pattern() {
         None => add(Mark::Note, "core_pattern", "cannot be read here".to_owned()),
-        Some(pattern) => add(Mark::Good, "core_pattern", explain_core_pattern(&pattern)),
+        Some(pattern) => add(Mark::Good, "core_pattern", pattern.in_words()),
     }
     if let Ok((soft, hard)) = nix::sys::resource::getrlimit(nix::sys::resource::Resource::RLIMIT_CORE) {
         let shown = |limit: u64| {
@@ -150,34 +150,4 @@ fn findings(loaded: &Loaded) -> Vec<Finding> {
         None => add(Mark::Good, "termination log", "switched off".to_owned()),
     }
     list
-}
-
-/// core(5) in words.
-fn explain_core_pattern(pattern: &str) -> String {
-    match pattern.chars().next() {
-        None => "empty: with RLIMIT_CORE a file named core, or core.PID".to_owned(),
-        Some('|') => format!("{pattern}: the host's handler takes the core, whatever RLIMIT_CORE says"),
-        Some('@') => format!("{pattern}: the host's socket takes the core"),
-        Some('/') => format!("{pattern}: a file there, inside this container, if RLIMIT_CORE allows"),
-        Some(_) => format!("{pattern}: a file in the program's own directory, if RLIMIT_CORE allows"),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn core_patterns_are_put_into_words() {
-        let table = [
-            ("", "empty"),
-            ("|/x %p", "handler"),
-            ("@/s", "socket"),
-            ("/c/core.%p", "inside this container"),
-            ("core", "own directory"),
-        ];
-        for (pattern, word) in table {
-            assert!(explain_core_pattern(pattern).contains(word), "{pattern}");
-        }
-    }
 }

@@ -5,13 +5,14 @@
 
 #![forbid(unsafe_code)]
 
-use super::images::{self, LoadedImage};
+use super::images::{self, Files, LoadedImage};
 use super::memory::Memory;
 use super::own;
+use super::snapshot::{SignalInfo, Snapshot};
 use super::stack::{Frame, Image, Omitted, Stack, ThreadStack};
 use super::symbols::elf::Elf;
 use super::symbols::{Roots, Symbols};
-use super::unwind::{Call, Unwound};
+use super::unwind::{self, Call, Unwound};
 use std::cell::OnceCell;
 use std::collections::HashMap;
 
@@ -23,13 +24,27 @@ const SIGNAL_FRAME: &str = "<signal handler called>";
 const FRAMES: usize = 100_000;
 
 /// What was found in a dead process.
-#[derive(Clone, PartialEq, Debug, Default)]
+#[derive(Clone, PartialEq, Debug, Default, serde::Serialize, serde::Deserialize)]
 pub struct Autopsy {
+    /// What the thread that crashed was sent.
+    pub signal: Option<SignalInfo>,
     pub threads: Vec<ThreadStack>,
     /// Those that a frame is in, by address.
     pub images: Vec<Image>,
+    /// What abort(3), assert(3) or the allocator said.
+    pub abort_message: Option<String>,
     /// `what: why`.
     pub gaps: Vec<String>,
+}
+
+/// All of it, where the memory stays at hand.
+pub fn of(snapshot: &Snapshot, memory: &impl Memory, files: &Files, roots: &Roots) -> (Autopsy, Vec<LoadedImage>) {
+    let (images, gaps) = images::loaded(snapshot, memory, files);
+    let unwound = unwind::all(snapshot, memory, &images);
+    let abort_message = abort_message(&images, memory);
+    let mut autopsy = Autopsy { signal: snapshot.signal, abort_message, ..name(unwound, &images, roots) };
+    autopsy.gaps.splice(0..0, snapshot.gaps.iter().cloned().chain(gaps));
+    (autopsy, images)
 }
 
 /// Names every call. `images` are those that the unwinding went by.
@@ -44,7 +59,12 @@ pub fn name(unwound: Vec<Unwound>, images: &[LoadedImage], roots: &Roots) -> Aut
         frames.filter_map(|frame| frame.image_address).any(|address| address == image.range.start)
     };
     let gaps = namer.symbols.iter().filter_map(|symbols| symbols.get()?.as_ref()?.gap()).map(str::to_owned).collect();
-    Autopsy { images: images.iter().filter(|image| used(image)).map(told).collect(), gaps, threads }
+    Autopsy {
+        images: images.iter().filter(|image| used(image)).map(told).collect(),
+        gaps,
+        threads,
+        ..Autopsy::default()
+    }
 }
 
 /// An image as reports have it.

@@ -196,7 +196,7 @@ pub struct Permissions {
 }
 
 /// The siginfo of the fatal signal: sigaction(2).
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, serde::Serialize, serde::Deserialize)]
 pub struct SignalInfo {
     pub number: i32,
     pub code: i32,

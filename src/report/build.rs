@@ -5,15 +5,17 @@
 use super::scrub::Scrubber;
 use super::{
     Exit, FORMAT, Gap, Host, Level, Oom, Process, Report, RunFacts, Session, SessionStatus, StderrTail, StopFacts,
-    UsageFacts, group, names, said, text,
+    UsageFacts, group, names, native, said, text,
 };
 use crate::case::{Case, Reason, Run, Subject, Tail};
 use crate::death::Death;
+use crate::evidence::autopsy::Autopsy;
 use crate::evidence::panic::{Reading, shell_signal};
 use crate::evidence::{oom, zombie};
 use crate::limits;
 use crate::sys::signal::Signal;
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 /// What was learnt besides the case.
 #[derive(Clone, Debug, Default)]
@@ -26,6 +28,10 @@ pub struct Learnt {
     pub said: Reading,
     /// It is a shell or another program that tells a child's signal n as 128+n.
     pub tells_signals: bool,
+    /// What its memory was read for, of a core or as it died.
+    pub autopsy: Option<Autopsy>,
+    /// Where its core lies.
+    pub core_file: Option<PathBuf>,
     pub gaps: Vec<Gap>,
 }
 
@@ -85,6 +91,10 @@ pub fn build(case: &Case, learnt: Learnt, environment: &[(String, String)], scru
     report.process.env = env;
     report.stderr_tail = stderr_tail;
     said::put(&mut report, learnt.said, scrubber);
+    report.process.core_file = learnt.core_file.map(|path| scrubber.text(&path.display().to_string()));
+    if let Some(autopsy) = learnt.autopsy {
+        native::put(&mut report, autopsy, scrubber);
+    }
     report
 }
 

@@ -10,6 +10,7 @@ pub mod daily;
 pub mod group;
 pub mod kept;
 pub mod names;
+pub mod native;
 pub mod said;
 pub mod scrub;
 pub mod text;
@@ -143,6 +144,9 @@ pub struct Process {
     pub ns_pids: Vec<i32>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub threads_at_death: Option<u32>,
+    /// Where its core is; it is left alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub core_file: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cgroup: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]

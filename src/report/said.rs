@@ -29,13 +29,13 @@ pub fn put(report: &mut Report, reading: Reading, scrubber: &mut Scrubber) {
     }
 }
 
-fn mask_stack(stack: &mut Stack, scrubber: &mut Scrubber) {
+pub(super) fn mask_stack(stack: &mut Stack, scrubber: &mut Scrubber) {
     for frame in &mut stack.frames {
         [&mut frame.function, &mut frame.module, &mut frame.file].into_iter().flatten().for_each(|t| mask(t, scrubber));
     }
 }
 
-fn mask(text: &mut String, scrubber: &mut Scrubber) {
+pub(super) fn mask(text: &mut String, scrubber: &mut Scrubber) {
     *text = scrubber.text(text);
 }
 
@@ -45,13 +45,17 @@ const LIKE_FRAMES: usize = 5;
 /// What a death has in common with others of its kind: the type and the program's own calls, innermost first. No line
 /// numbers, which move with every edit, and no message, which holds whatever the program was busy with; only where
 /// there is no call, and the message is the runtime's own, it stands for them.
-fn likeness(exception: &Exception) -> Vec<String> {
+pub(super) fn likeness(exception: &Exception) -> Vec<String> {
     const FIXED: [&str; 4] = ["SIGABRT", "std::terminate", "stack overflow", "Fatal Python error"];
-    let frames = exception.stack.as_ref().map(|stack| stack.frames.as_slice()).unwrap_or_default();
-    let own: Vec<String> = frames.iter().filter(|frame| frame.in_app).take(LIKE_FRAMES).filter_map(call_name).collect();
+    let own = exception.stack.as_ref().map(calls_in_common).unwrap_or_default();
     let fixed = own.is_empty() && FIXED.contains(&exception.kind.as_str());
     let message = exception.value.lines().next().filter(|_| fixed).map(str::to_owned);
     std::iter::once(exception.kind.clone()).chain(own).chain(message).collect()
+}
+
+/// The program's own calls that two stacks share if they are alike, innermost first.
+pub(super) fn calls_in_common(stack: &Stack) -> Vec<String> {
+    stack.frames.iter().filter(|frame| frame.in_app).take(LIKE_FRAMES).filter_map(call_name).collect()
 }
 
 fn call_name(frame: &Frame) -> Option<String> {

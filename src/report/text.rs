@@ -8,6 +8,7 @@ mod exceptions;
 pub mod stacks;
 
 use super::{Level, Report, said};
+use crate::evidence::stack::ThreadStack;
 use crate::sys::signal::Signal;
 use std::fmt::Write as _;
 
@@ -49,6 +50,7 @@ pub fn obituary(report: &Report, state: &str, now_unix_ms: u64, look: Look) -> S
     );
     let _ = writeln!(page, "{}\n", wrapped(&plain(&report.summary), 0));
     exceptions::told(report, look, &mut page);
+    native_stacks(report, look, &mut page);
     for (name, value) in rows(report, state, now_unix_ms) {
         if !value.is_empty() {
             let _ = writeln!(page, "  {}{}", look.dim(&format!("{name:<13}")), wrapped(&plain(&value), INDENT));
@@ -64,6 +66,16 @@ pub fn obituary(report: &Report, state: &str, now_unix_ms: u64, look: Look) -> S
         }
     }
     page
+}
+
+/// Of threads whose machine code was unwound; those that a runtime printed stand with its exception.
+fn native_stacks(report: &Report, look: Look, page: &mut String) {
+    const EXTENT: stacks::Extent = stacks::Extent { frames: 16, other_frames: 4, places: 6 };
+    let is_native = |thread: &ThreadStack| thread.stack.frames.iter().any(|frame| frame.trust.is_some());
+    if report.threads.iter().any(is_native) {
+        stacks::threads(&report.threads, EXTENT, look, page);
+        page.push('\n');
+    }
 }
 
 /// Name and value of each line; an empty value leaves the line out.
@@ -97,6 +109,7 @@ pub fn rows(report: &Report, state: &str, now_unix_ms: u64) -> Vec<(&'static str
         ("host", host(report)),
         ("container", report.host.container_id.as_ref().map(|id| id.chars().take(12).collect()).unwrap_or_default()),
         ("kubernetes", kubernetes.join(", ")),
+        ("core file", process.core_file.clone().unwrap_or_default()),
         ("core pattern", core_pattern(report)),
         ("report", format!("{}, {state}{minimal}", report.event_id)),
     ]

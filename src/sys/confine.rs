@@ -5,7 +5,7 @@
 
 use landlock::{ABI, Access, AccessFs, PathBeneath, PathFd, Ruleset, RulesetAttr, RulesetCreatedAttr};
 use seccompiler::{BpfProgram, SeccompAction, SeccompFilter};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// Address space: a report is at most a few MiB, a parser gone wild gets no further.
 const ADDRESS_SPACE: u64 = 2 << 30;
@@ -69,13 +69,23 @@ const ALLOWED: &[libc::c_long] = &[
     libc::SYS_open,
 ];
 
-/// Closes the cage around this process, for good. Only `writable` can be written or read by path from here on. Returns
-/// what could not be done.
-pub fn confine(writable: &[&Path]) -> Vec<String> {
+/// What a cage leaves open.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Cage<'a> {
+    /// Below these everything may be done by path.
+    pub writable: &'a [&'a Path],
+    /// Below these files may be read.
+    pub readable: &'a [PathBuf],
+    /// Bytes of files that are mapped, beside what a report takes.
+    pub mapped: u64,
+}
+
+/// Closes the cage around this process, for good. Returns what could not be done.
+pub fn confine(cage: Cage<'_>) -> Vec<String> {
     let mut gaps = Vec::new();
     for (resource, most) in [
         (libc::RLIMIT_CORE, 0),
-        (libc::RLIMIT_AS, ADDRESS_SPACE),
+        (libc::RLIMIT_AS, ADDRESS_SPACE.saturating_add(cage.mapped)),
         (libc::RLIMIT_CPU, CPU),
         (libc::RLIMIT_FSIZE, FILE_SIZE),
         (libc::RLIMIT_NOFILE, FILES),
@@ -94,7 +104,7 @@ pub fn confine(writable: &[&Path]) -> Vec<String> {
     if unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) } != 0 {
         gaps.push("confinement: no_new_privs was refused".to_owned());
     }
-    match restrict_paths(writable) {
+    match restrict_paths(cage) {
         Ok(true) => {}
         Ok(false) => gaps.push("confinement: this kernel has no landlock".to_owned()),
         Err(error) => gaps.push(format!("confinement: landlock was refused ({error})")),
@@ -105,12 +115,14 @@ pub fn confine(writable: &[&Path]) -> Vec<String> {
     gaps
 }
 
-fn restrict_paths(writable: &[&Path]) -> Result<bool, landlock::RulesetError> {
+fn restrict_paths(cage: Cage<'_>) -> Result<bool, landlock::RulesetError> {
     let all = AccessFs::from_all(ABI::V3);
     let mut rules = Ruleset::default().handle_access(all)?.create()?;
-    for path in writable {
+    let writable = cage.writable.iter().map(|path| (*path, all));
+    let readable = cage.readable.iter().map(|path| (path.as_path(), AccessFs::ReadFile | AccessFs::ReadDir));
+    for (path, access) in writable.chain(readable) {
         if let Ok(fd) = PathFd::new(path) {
-            rules = rules.add_rule(PathBeneath::new(fd, all))?;
+            rules = rules.add_rule(PathBeneath::new(fd, access))?;
         }
     }
     let status = rules.restrict_self()?;
@@ -136,7 +148,8 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().to_owned();
         let pid = process::fork_worker(c"caged", &[], move || {
-            if confine(&[&path]).iter().any(|gap| gap.contains("seccomp")) {
+            let cage = Cage { writable: &[&path], ..Cage::default() };
+            if confine(cage).iter().any(|gap| gap.contains("seccomp")) {
                 return 77;
             }
             let mut file = match std::fs::File::create(path.join("allowed")) {
