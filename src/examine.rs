@@ -19,11 +19,11 @@ use crate::evidence::autopsy::{self, Autopsy};
 use crate::evidence::core_pattern::Dead;
 use crate::evidence::images::Files;
 use crate::evidence::symbols::Roots;
-use crate::evidence::{build_id, core, core_file, host, java_log, oom, panic, shell, zombie};
+use crate::evidence::{build_id, core, core_file, host, java_log, oom, panic, shell, toolchain, zombie};
 use crate::report::build::{self, Learnt};
 use crate::report::group::{self, Budget};
 use crate::report::scrub::Scrubber;
-use crate::report::{Gap, Report, Session, text};
+use crate::report::{BuildFacts, Gap, Report, Session, text};
 use crate::say::{Level, say};
 use crate::spool::{Entry, Kind, OpenEntry, Spool, SpoolError, marker, memory, quota};
 use crate::sys::confine::{self, Cage};
@@ -110,6 +110,8 @@ pub fn examine(case: Case, settings: &Settings, state_dir: Option<&Path>, memory
         Some(Err(why)) => learnt.gaps.push(Gap { what: "core file".to_owned(), why }),
         None => {}
     }
+    learnt.built =
+        exe.as_ref().and_then(|exe| map::file(exe).ok()).and_then(|file| BuildFacts::of(toolchain::read(file)));
     learnt.tells_signals = shell::is_one(&case.run, exe.as_ref());
     if let (Some(tail), Some(death)) = (&case.stderr_tail, case.death) {
         learnt.said = panic::read(tail, death);

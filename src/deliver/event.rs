@@ -97,6 +97,14 @@ fn contexts(report: &Report, size: Size) -> Value {
         "evidence": {"type": "evidence", "complete": report.complete, "core_pattern": host.core_pattern,
                      "gaps": report.gaps.iter().map(|gap| format!("{}: {}", gap.what, gap.why)).collect::<Vec<_>>()},
     });
+    if let Some(built) = &process.built {
+        contexts["build"] = json!({"type": "build", "toolchain": built.toolchain, "module": built.module, "module_version": built.module_version,
+                                   "revision": built.revision, "revision_time": built.revision_time, "settings": Some(&built.settings).filter(|settings| !settings.is_empty()),
+                                   "modified": built.revision.as_ref().map(|_| built.modified)});
+        if let Some(version) = &built.go_version {
+            contexts["runtime"] = json!({"type": "runtime", "name": "go", "version": version});
+        }
+    }
     if let Some(oom) = &report.oom {
         contexts["oom"] = json!({"type": "oom", "source": oom.source, "kills": oom.kills_after.saturating_sub(oom.kills_before),
                                  "limit_bytes": oom.limit_bytes, "peak_bytes": oom.peak_bytes});
@@ -172,6 +180,23 @@ mod tests {
         assert_eq!((event["release"].as_str(), event["server_name"].as_str()), (Some("app@1.0"), Some("pseudonym")));
         assert_eq!(event["exception"]["values"][0]["mechanism"]["meta"]["signal"]["number"], 11);
         assert_eq!(event["breadcrumbs"]["values"].as_array().unwrap().len(), 2);
+    }
+
+    #[test]
+    fn how_it_was_built_has_its_places() {
+        let mut report = report();
+        report.process.built = serde_json::from_value(
+            json!({"toolchain": "go1.25.5", "go_version": "go1.25.5", "module": "example.com/shop",
+            "revision": "0123abcd", "settings": {"GOARCH": "amd64"}}),
+        )
+        .unwrap();
+        let event = event(&report, &Sender::default(), Size::Whole);
+        assert_eq!(event["contexts"]["runtime"], json!({"type": "runtime", "name": "go", "version": "go1.25.5"}));
+        assert_eq!(
+            event["contexts"]["build"],
+            json!({"type": "build", "toolchain": "go1.25.5", "module": "example.com/shop", "revision": "0123abcd", "modified": false,
+                   "settings": {"GOARCH": "amd64"}})
+        );
     }
 
     #[test]

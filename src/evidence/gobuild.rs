@@ -138,7 +138,7 @@ fn unquoted(text: &str) -> &[u8] {
 }
 
 /// What can stand in a report: text without control characters, of bounded length.
-fn printable(text: &[u8]) -> Option<String> {
+pub(super) fn printable(text: &[u8]) -> Option<String> {
     let text: String = std::str::from_utf8(text).ok()?.chars().filter(|c| !c.is_control()).collect();
     let end = (0..=text.len().min(VALUE_BYTES)).rev().find(|end| text.is_char_boundary(*end))?;
     Some(text[..end].trim().to_owned()).filter(|text| !text.is_empty())

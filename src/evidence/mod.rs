@@ -19,5 +19,6 @@ pub mod shell;
 pub mod snapshot;
 pub mod stack;
 pub mod symbols;
+pub mod toolchain;
 pub mod unwind;
 pub mod zombie;

@@ -4,8 +4,8 @@
 
 use super::scrub::Scrubber;
 use super::{
-    Exit, FORMAT, Gap, Host, Level, Oom, Process, Report, RunFacts, Session, SessionStatus, StderrTail, StopFacts,
-    UsageFacts, group, names, native, said, text,
+    BuildFacts, Exit, FORMAT, Gap, Host, Level, Oom, Process, Report, RunFacts, Session, SessionStatus, StderrTail,
+    StopFacts, UsageFacts, group, names, native, said, text,
 };
 use crate::case::{Case, Reason, Run, Subject, Tail};
 use crate::death::Death;
@@ -22,6 +22,7 @@ use std::path::PathBuf;
 pub struct Learnt {
     pub host: Host,
     pub build_id: Option<String>,
+    pub built: Option<BuildFacts>,
     pub oom: Option<Oom>,
     pub process: zombie::Facts,
     /// What its last words were read for.
@@ -80,6 +81,9 @@ pub fn build(case: &Case, learnt: Learnt, environment: &[(String, String)], scru
         report.summary += "; the kernel killed for memory during the run";
     }
     report.process.build_id = learnt.build_id;
+    // A release that was given is the operator's word.
+    report.run.release = report.run.release.or_else(|| learnt.built.as_ref()?.release());
+    report.process.built = learnt.built;
     report.process.uid = learnt.process.uid;
     report.process.gid = learnt.process.gid;
     report.process.ns_pids = learnt.process.ns_pids;

@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 pub mod build;
+pub mod built;
 pub mod daily;
 pub mod group;
 pub mod kept;
@@ -16,6 +17,7 @@ pub mod scrub;
 pub mod text;
 
 pub use crate::evidence::host::Host;
+pub use built::BuildFacts;
 
 use crate::case::Reason;
 use crate::evidence::stack::{Exception, Image, ThreadStack};
@@ -128,6 +130,9 @@ pub struct Process {
     /// GNU build id in hex, of the file at `exe` as it was after the death.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub build_id: Option<String>,
+    /// Of the same file.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub built: Option<BuildFacts>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cwd: Option<String>,
     /// Names of all environment variables with the values that are safe to show; the others are empty strings.

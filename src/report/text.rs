@@ -7,7 +7,7 @@
 mod exceptions;
 pub mod stacks;
 
-use super::{Level, Report, said};
+use super::{BuildFacts, Level, Report, said};
 use crate::evidence::stack::ThreadStack;
 use crate::sys::signal::Signal;
 use std::fmt::Write as _;
@@ -102,6 +102,8 @@ pub fn rows(report: &Report, state: &str, now_unix_ms: u64) -> Vec<(&'static str
         ("command", command(&process.argv)),
         ("program", process.exe.clone().filter(|exe| process.argv.first() != Some(exe)).unwrap_or_default()),
         ("build id", process.build_id.clone().unwrap_or_default()),
+        ("built by", process.built.as_ref().and_then(|built| built.toolchain.clone()).unwrap_or_default()),
+        ("built from", process.built.as_ref().map(BuildFacts::source).unwrap_or_default()),
         ("release", run.join(", ")),
         ("directory", process.cwd.clone().unwrap_or_default()),
         ("process", process_row(report)),

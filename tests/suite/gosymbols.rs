@@ -18,6 +18,7 @@ pub fn trials() -> Vec<Trial> {
         trial("every function of a stripped Go program is called what its runtime calls it", NEEDS, named),
         trial("inlined calls of a stripped Go program are those of its own traceback", NEEDS, inlined),
         trial("a Go program tells its toolchain, module and revision, stripped or not", NEEDS, facts),
+        trial("the report of a Go program has its version, its revision and a release of them", NEEDS, reported),
         trial("a Go program with wrong bytes or without its end does no harm", NEEDS, hostile),
     ]
 }
@@ -256,6 +257,21 @@ fn facts(bed: &Bed) {
             assert!(build.setting("CGO_ENABLED").is_some());
         }
     }
+}
+
+fn reported(bed: &Bed) {
+    let program = built(&bed.path(""), Path::new("go"), "exe", "-s -w");
+    let build = gobuild::read(bytes(&program)).unwrap();
+    let revision = build.revision().expect("a revision");
+    bed.under([&program]).end().code(2);
+    let shown = bed.obit(["crashes", "show", "--json"]).end().stdout();
+    let report: serde_json::Value = serde_json::from_str(&shown).expect("a report");
+    assert_eq!(report["process"]["built"]["go_version"], build.version);
+    assert_eq!(report["process"]["built"]["revision"], revision);
+    let modified = if build.is_modified() { "+dirty" } else { "" };
+    assert_eq!(report["run"]["release"], format!("shop@{revision}{modified}"));
+    let page = bed.obit(["crashes", "show"]).end().stdout();
+    assert!(page.contains(&format!("built by     {}", build.version)) && page.contains("example.com/shop"), "{page}");
 }
 
 /// Each copy is wrong in another way: in the head of the table, in the module data, anywhere.

@@ -2,6 +2,23 @@ use super::*;
 use crate::case::{Id, Tail, Zombie};
 use crate::sys::signal::Signal;
 
+#[test]
+fn a_release_that_was_not_given_is_that_of_the_build() {
+    let built = || BuildFacts {
+        module: Some("example.com/shop".to_owned()),
+        module_version: Some("v1.2.3".to_owned()),
+        ..BuildFacts::default()
+    };
+    let mut case = case(Reason::Code, Some(Death::Exited(2)));
+    let mut told = |release: Option<&str>| {
+        case.run.release = release.map(str::to_owned);
+        let learnt = Learnt { built: Some(built()), ..Learnt::default() };
+        build(&case, learnt, &[], &mut Scrubber::new([])).run.release
+    };
+    assert_eq!(told(None).as_deref(), Some("shop@1.2.3"));
+    assert_eq!(told(Some("mine@2")).as_deref(), Some("mine@2"));
+}
+
 fn case(reason: Reason, death: Option<Death>) -> Case {
     Case {
         event_id: Id([7; 16]),
