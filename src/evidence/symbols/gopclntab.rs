@@ -112,16 +112,18 @@ impl<'d> Pclntab<'d> {
     /// `None` if the program has none.
     pub fn of(elf: &Elf<'d>) -> Option<Pclntab<'d>> {
         let Module { head, text, inlined } = gomodule::find(elf)?;
+        let table = head.bytes(4)?;
         Some(Pclntab {
             elf: *elf,
             layout: head.layout,
             quantum: head.data[6].into(),
-            functions: head.words[0],
+            // Each takes eight bytes of the table or more.
+            functions: Some(head.words[0]).filter(|n| *n <= table.len() as u64 / 8)?,
             names: head.bytes(0)?,
             units: head.bytes(1)?,
             files: head.bytes(2)?,
             steps: head.bytes(3)?,
-            table: head.bytes(4)?,
+            table,
             text,
             inlined,
         })
@@ -297,3 +299,6 @@ fn text(bytes: &[u8], offset: u32) -> Option<String> {
     let end = bytes.iter().position(|byte| *byte == 0)?;
     Some(String::from_utf8_lossy(&bytes[..end]).into_owned())
 }
+
+#[cfg(test)]
+mod tests;
