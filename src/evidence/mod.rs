@@ -12,6 +12,7 @@ pub mod host;
 pub mod images;
 pub mod java_log;
 pub mod memory;
+pub mod minidump;
 pub mod oom;
 pub mod own;
 pub mod panic;
