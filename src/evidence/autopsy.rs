@@ -135,7 +135,8 @@ impl Namer<'_> {
 
     fn symbols(&self, image: &LoadedImage) -> Option<&Symbols> {
         let place = self.images.partition_point(|other| other.range.start < image.range.start);
-        let of = || image.bytes.map(|bytes| Symbols::of(bytes, image.path.as_deref(), self.roots));
+        let of =
+            || image.bytes.map(|bytes| Symbols::of(bytes, image.path.as_deref(), self.roots).loaded_at(image.bias));
         self.symbols.get(place)?.get_or_init(of).as_ref()
     }
 }

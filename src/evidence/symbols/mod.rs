@@ -8,6 +8,7 @@
 mod bounded;
 mod demangle;
 mod dwarf;
+mod dynamic;
 pub mod elf;
 mod file;
 mod gomodule;
@@ -38,6 +39,7 @@ pub struct Symbols {
     elf: Option<Elf<'static>>,
     path: Option<PathBuf>,
     roots: Roots,
+    bias: u64,
     debug: OnceCell<Result<Option<DebugFile>, String>>,
     table: OnceCell<Table>,
     dwarf: OnceCell<Option<Dwarf>>,
@@ -51,11 +53,17 @@ impl Symbols {
             elf: Elf::parse(elf),
             path: path.map(Path::to_owned),
             roots: roots.clone(),
+            bias: 0,
             debug: OnceCell::new(),
             table: OnceCell::new(),
             dwarf: OnceCell::new(),
             go: OnceCell::new(),
         }
+    }
+
+    /// Where it is loaded, for an image that was read out of memory: its dynamic section may hold addresses of the process.
+    pub fn loaded_at(self, bias: u64) -> Symbols {
+        Symbols { bias, ..self }
     }
 
     /// What stands at an address of the file's own (the program counter less the load bias): innermost first, functions
@@ -103,7 +111,7 @@ impl Symbols {
             let debug = self.debug(elf).map(|debug| &debug.elf);
             let is_stripped = elf.symbols(SHT_SYMTAB).is_empty() && debug.is_none();
             let mini = if is_stripped { file::mini(elf, &self.roots) } else { None };
-            Table::of(&[Some(elf), debug, mini.as_ref()].into_iter().flatten().collect::<Vec<_>>())
+            Table::of(&[Some(elf), debug, mini.as_ref()].into_iter().flatten().collect::<Vec<_>>(), self.bias)
         })
     }
 
@@ -192,6 +200,53 @@ mod tests {
         assert_eq!(frames.first().and_then(|frame| frame.function.as_deref()), Some("_start"));
         assert_eq!(frames[0].symbol_address, Some(entry));
         assert!(symbols.frames(u64::MAX).is_empty() && symbols.frames(0).is_empty());
+    }
+
+    /// Our own libc: as it is, and as it lies in memory, with `bias` where its loader adds it.
+    fn libc(bias: Option<u64>) -> Option<Vec<u8>> {
+        let maps = std::fs::read_to_string("/proc/self/maps").unwrap();
+        let mut bytes = std::fs::read(
+            maps.lines()
+                .find_map(|line| line.find("/").map(|at| &line[at..]).filter(|path| path.ends_with("/libc.so.6")))?,
+        )
+        .unwrap();
+        let Some(bias) = bias else { return Some(bytes) };
+        bytes[40..48].fill(0);
+        bytes[60..64].fill(0);
+        let word = |bytes: &[u8], at: usize| u64::from_le_bytes(bytes[at..at + 8].try_into().unwrap());
+        let headers = (0..usize::from(bytes[56])).map(|i| 64 + i * 56);
+        let dynamic = headers.into_iter().find(|at| bytes[*at..*at + 4] == [2, 0, 0, 0]).expect("a dynamic section");
+        let (offset, size) = (word(&bytes, dynamic + 8) as usize, word(&bytes, dynamic + 32) as usize);
+        for at in (offset..offset + size).step_by(16) {
+            // DT_HASH, DT_STRTAB, DT_SYMTAB, DT_GNU_HASH
+            if [4, 5, 6, 0x6fff_fef5].contains(&word(&bytes, at)) {
+                let moved = word(&bytes, at + 8) + bias;
+                bytes[at + 8..at + 16].copy_from_slice(&moved.to_le_bytes());
+            }
+        }
+        Some(bytes)
+    }
+
+    #[test]
+    fn an_image_without_section_headers_has_its_dynamic_symbols() {
+        let Some(whole) = libc(None) else { return };
+        let roots = Roots::default();
+        let whole = Symbols::of(whole.leak(), None, &roots);
+        for bias in [0, 0x7f12_3456_7000] {
+            let image = Symbols::of(libc(Some(bias)).unwrap().leak(), None, &roots).loaded_at(bias);
+            let elf = image.elf.unwrap();
+            let exported = dynamic::symbols(&elf, bias);
+            assert!(exported.len() > 1000, "{}", exported.len());
+            let mut same = 0;
+            for name in ["abort", "raise", "malloc", "free", "qsort", "pthread_create", "__libc_start_main"] {
+                let Some((symbol, _)) = exported.iter().find(|(_, found)| *found == name.as_bytes()) else { continue };
+                let address = symbol.st_value.get(object::LittleEndian);
+                let function = |symbols: &Symbols| symbols.frames(address + 1)[0].symbol_address;
+                assert_eq!(function(&image), function(&whole), "{name}");
+                same += 1;
+            }
+            assert!(same > 4);
+        }
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 #![forbid(unsafe_code)]
 
+use super::dynamic;
 use super::elf::Elf;
 use object::LittleEndian;
 use object::elf::{
@@ -38,8 +39,9 @@ impl Symbol {
 }
 
 impl Table {
-    /// Of all these files, which are of one program: its own, its debug file, the one in `.gnu_debugdata`.
-    pub fn of(elves: &[&Elf<'static>]) -> Table {
+    /// Of all these files, which are of one program: its own, its debug file, the one in `.gnu_debugdata`. `bias` is where the
+    /// first is loaded, if it was read out of memory.
+    pub fn of(elves: &[&Elf<'static>], bias: u64) -> Table {
         let mut symbols = Vec::new();
         for elf in elves {
             for kind in [SHT_SYMTAB, SHT_DYNSYM] {
@@ -51,6 +53,10 @@ impl Table {
                 });
                 symbols.extend(functions.take(room));
             }
+        }
+        if let (true, Some(elf)) = (symbols.is_empty(), elves.first()) {
+            let found = dynamic::symbols(elf, bias);
+            symbols.extend(found.iter().filter_map(|(symbol, name)| function(elf, symbol, name)).take(SYMBOLS));
         }
         symbols.sort_unstable_by_key(|symbol| (symbol.address, symbol.rank, symbol.name.len()));
         symbols.dedup_by_key(|symbol| symbol.address);
