@@ -10,6 +10,7 @@ use crate::sys::signal::Signal;
 pub use crate::sys::wait::Usage;
 use std::ffi::OsString;
 use std::fmt;
+use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 
 /// 128 random bits in lower-case hex: a Sentry `event_id`, the id of a run. Fixed once, never derived.
@@ -128,6 +129,35 @@ pub struct Tail {
     pub bytes: Vec<u8>,
     /// How many were written in all.
     pub total_bytes: u64,
+}
+
+/// What was taken of a process that stands still, for a worker to read.
+#[derive(Debug)]
+pub struct Held {
+    pub pid: i32,
+    /// The thread that the signal is for.
+    pub tid: i32,
+    /// siginfo_t.
+    pub siginfo: Vec<u8>,
+    /// Each thread's general registers.
+    pub registers: Vec<(i32, Vec<u8>)>,
+    /// /proc/PID/mem, maps, auxv.
+    pub mem: OwnedFd,
+    pub maps: OwnedFd,
+    pub auxv: OwnedFd,
+    /// Gets what was found.
+    pub found: OwnedFd,
+    /// A byte says that the process need not stand still any more, the end that all is done.
+    pub done: OwnedFd,
+    /// `what: why`.
+    pub gaps: Vec<String>,
+}
+
+/// What a worker makes of it, once it has: for the examiner.
+#[derive(Debug)]
+pub struct Capture {
+    pub found: OwnedFd,
+    pub done: OwnedFd,
 }
 
 /// Everything init knows of one death.

@@ -11,7 +11,7 @@
 
 #![forbid(unsafe_code)]
 
-use crate::case::{Case, Id, Reason, Run, Subject, Zombie};
+use crate::case::{Capture, Case, Id, Reason, Run, Subject, Zombie};
 use crate::config::Settings;
 use crate::consent::{self, Channel, Consent};
 use crate::death::Death;
@@ -20,6 +20,7 @@ use crate::evidence::core_pattern::Dead;
 use crate::evidence::images::Files;
 use crate::evidence::symbols::Roots;
 use crate::evidence::{build_id, core, core_file, host, java_log, oom, panic, shell, toolchain, zombie};
+use crate::limits;
 use crate::report::build::{self, Learnt};
 use crate::report::group::{self, Budget};
 use crate::report::scrub::Scrubber;
@@ -27,10 +28,11 @@ use crate::report::{BuildFacts, Gap, Report, Session, text};
 use crate::say::{Level, say};
 use crate::spool::{Entry, Kind, OpenEntry, Spool, SpoolError, marker, memory, quota};
 use crate::sys::confine::{self, Cage};
-use crate::sys::{clock, map};
+use crate::sys::poll::{Waiting, Want};
+use crate::sys::{clock, fd, map};
 use std::fs::{File, OpenOptions};
 use std::io::Write as _;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
@@ -44,7 +46,13 @@ pub const COUNTED: u8 = 4;
 const NOTHING: u8 = 5;
 
 /// Examines one case; the result is the exit status that init understands.
-pub fn examine(case: Case, settings: &Settings, state_dir: Option<&Path>, memory_file: Option<OwnedFd>) -> u8 {
+pub fn examine(
+    case: Case,
+    settings: &Settings,
+    state_dir: Option<&Path>,
+    memory_file: Option<OwnedFd>,
+    capture: Option<Capture>,
+) -> u8 {
     let environment: Vec<(String, String)> = std::env::vars_os()
         .map(|(name, value)| (name.to_string_lossy().into_owned(), value.to_string_lossy().into_owned()))
         .collect();
@@ -80,7 +88,9 @@ pub fn examine(case: Case, settings: &Settings, state_dir: Option<&Path>, memory
 
     let host = host::Sources::read();
     let exe = case.run.exe.as_deref().filter(|_| case.subject == Subject::Main).and_then(open_to_look);
-    let core = core_of(&case);
+    let captured = capture.map(|capture| finished(&capture.done).then_some(capture.found));
+    // What was seen at the death is worth more than what was written after it.
+    let core = if captured.is_some() { None } else { core_of(&case) };
     let java_log = case.pid.filter(|_| !good_end).and_then(|pid| java_log::find(&case.run, pid));
     let limits = oom::counter().map(|counter| counter.limits());
 
@@ -103,6 +113,11 @@ pub fn examine(case: Case, settings: &Settings, state_dir: Option<&Path>, memory
         None if case.subject == Subject::Main && case.reason != Reason::SpawnFailed => {
             learnt.gaps.push(Gap::of("build id: the program's file could not be opened"));
         }
+        None => {}
+    }
+    match captured.map(|found| found.ok_or("live capture: it was not done in time").and_then(read_capture)) {
+        Some(Ok(autopsy)) => learnt.autopsy = Some(autopsy),
+        Some(Err(gap)) => learnt.gaps.push(Gap::of(gap)),
         None => {}
     }
     match core.map(|core| core.and_then(|core| dissect(&core, &case, &roots).map(|autopsy| (autopsy, core.path)))) {
@@ -141,6 +156,32 @@ pub fn examine(case: Case, settings: &Settings, state_dir: Option<&Path>, memory
         say(Level::Warning, &text::one_line(&report));
     }
     keep(report, spool.as_ref().zip(open), memory_file)
+}
+
+/// Waits for whoever looked at the process as it died; whether they are done.
+fn finished(done: &OwnedFd) -> bool {
+    let until = clock::monotonic() + limits::CAPTURE_DEADLINE;
+    loop {
+        let mut byte = [0; 8];
+        match fd::read(done.as_fd(), &mut byte) {
+            Ok(0) => return true,
+            Ok(_) => continue,
+            Err(error) if error.kind() != std::io::ErrorKind::WouldBlock => return false,
+            Err(_) => {}
+        }
+        let now = clock::monotonic();
+        if now >= until {
+            return false;
+        }
+        let mut waiting = Waiting::default();
+        waiting.add(done.as_fd(), Want::Readable);
+        waiting.wait(Some(until - now));
+    }
+}
+
+fn read_capture(found: OwnedFd) -> Result<Autopsy, &'static str> {
+    let bytes = memory::read(found).map_err(|_| "live capture: whoever did it died in it")?;
+    serde_json::from_slice(&bytes).map_err(|_| "live capture: what was found cannot be read")
 }
 
 /// The core of this death, if the kernel says that it dumped one.

@@ -34,6 +34,7 @@
 //! | 6 | `telemetry`: the daily report, the version question |
 //! | 7 | the roles, none of which names another; `role` alone knows them all |
 
+pub mod capture;
 pub mod case;
 pub mod cli;
 pub mod config;

@@ -26,6 +26,14 @@ pub const STDERR_TAIL_BYTES: usize = 64 * 1024;
 pub const STDERR_TAIL_MAX_BYTES: usize = 1024 * 1024;
 /// Zombies reaped before signals are looked at again, so that TERM is answered within a millisecond in any storm.
 pub const REAP_BATCH: usize = 256;
+/// Stops of traced threads in a second that are afforded: at some ten microseconds each a few per mille of a core.
+pub const TRACE_STOPS: u32 = 500;
+/// Within this all threads of a dying process must stand still to be looked at.
+pub const TRACE_HOLD: Duration = Duration::from_millis(100);
+/// And this long they stand still at most; their stacks take a few milliseconds.
+pub const CAPTURE_STILL: Duration = Duration::from_millis(500);
+/// Names may take longer; a worker that takes more is killed.
+pub const CAPTURE_DEADLINE: Duration = Duration::from_secs(8);
 /// An examiner that takes longer is killed; the minimal entry it made first stands.
 pub const EXAMINE_DEADLINE: Duration = Duration::from_secs(10);
 /// A good end stays this long at most for its release-health record to be written to the disk.

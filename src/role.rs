@@ -5,7 +5,7 @@
 use crate::init::setup::Caller;
 use crate::init::workers::Roles;
 use crate::sys::signal::{self, Signal};
-use crate::{cli, courier, examine, init, panel};
+use crate::{capture, cli, courier, examine, init, panel};
 use std::io::Write as _;
 
 /// Everything after the process has begun: returns what it ends with.
@@ -16,6 +16,7 @@ pub fn play() -> u8 {
         cli::Role::Init(launch) => {
             let roles = Roles {
                 examine: examine::examine,
+                capture: capture::capture,
                 recover: examine::recover,
                 session: examine::session,
                 courier: courier::run,

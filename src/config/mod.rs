@@ -15,6 +15,16 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+/// Whether a program is traced.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Capture {
+    /// Where it changes nothing for the program.
+    Auto,
+    Off,
+    /// Wherever the kernel allows it.
+    Ptrace,
+}
+
 /// Every setting with its value. What is `None` is unset.
 #[derive(Clone, Debug)]
 pub struct Settings {
@@ -48,6 +58,8 @@ pub struct Settings {
     pub termination_log: Option<PathBuf>,
     /// Debug files are looked for below them, before the system's own.
     pub debug_dirs: Vec<PathBuf>,
+    /// Whether the program is traced, so that its stacks can be read as it dies.
+    pub capture: Capture,
 
     /// As given; checked by whoever sends.
     pub dsn: Option<String>,
@@ -126,6 +138,7 @@ impl Default for Settings {
             report_wait: limits::REPORT_WAIT,
             termination_log: Some(PathBuf::from("/dev/termination-log")),
             debug_dirs: Vec::new(),
+            capture: Capture::Auto,
             dsn: None,
             release: None,
             environment: None,

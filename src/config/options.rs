@@ -204,6 +204,16 @@ pub static SETTINGS: &[Setting] = &[
         show: |s| s.termination_log.as_ref().map_or("off".to_owned(), |path| path.display().to_string()),
     },
     Setting {
+        name: "capture",
+        short: None,
+        also: &[],
+        value: Some("auto|off|ptrace"),
+        section: Report,
+        help: "Trace the program, to read its stacks as it dies: where it changes nothing for it, never, always [default: auto]",
+        apply: capture,
+        show: |s| show_capture(s.capture).to_owned(),
+    },
+    Setting {
         name: "debug-dirs",
         short: None,
         also: &[],

@@ -2,7 +2,7 @@
 
 #![forbid(unsafe_code)]
 
-use super::{Settings, WhenOff};
+use super::{Capture, Settings, WhenOff};
 use crate::limits;
 use crate::say::Level;
 use crate::sys::signal::Signal;
@@ -140,6 +140,20 @@ pub fn expected_exit(settings: &mut Settings, value: &str) -> Result<(), String>
     settings.expected_exit =
         value.split(',').filter(|code| !code.trim().is_empty()).map(code).collect::<Result<_, _>>()?;
     Ok(())
+}
+
+pub fn capture(settings: &mut Settings, value: &str) -> Result<(), String> {
+    let known = [Capture::Auto, Capture::Off, Capture::Ptrace].into_iter().find(|known| show_capture(*known) == value);
+    settings.capture = known.ok_or_else(|| format!("{value:?} is none of auto, off and ptrace"))?;
+    Ok(())
+}
+
+pub fn show_capture(capture: Capture) -> &'static str {
+    match capture {
+        Capture::Auto => "auto",
+        Capture::Off => "off",
+        Capture::Ptrace => "ptrace",
+    }
 }
 
 pub fn debug_dirs(settings: &mut Settings, value: &str) -> Result<(), String> {

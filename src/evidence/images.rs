@@ -14,7 +14,7 @@ use object::elf::{PT_LOAD, ProgramHeader64};
 use object::read::elf::ProgramHeader as _;
 use std::cell::RefCell;
 use std::collections::HashMap;
-use std::fs::{File, OpenOptions};
+use std::fs::OpenOptions;
 use std::ops::Range;
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
@@ -66,27 +66,26 @@ pub fn at(images: &[LoadedImage], address: u64) -> Option<&LoadedImage> {
 /// How files are had: opened before a cage closed, or by their paths.
 #[derive(Debug, Default)]
 pub struct Files {
-    open: HashMap<PathBuf, File>,
     by_path: bool,
     /// In place of the program's own file.
     program: Option<PathBuf>,
-    mapped: RefCell<HashMap<PathBuf, Option<&'static [u8]>>>,
+    /// Bytes and inode of each that was looked for.
+    mapped: RefCell<HashMap<PathBuf, Option<Mapped>>>,
 }
 
+type Mapped = (&'static [u8], u64);
+
 impl Files {
-    /// Opens each file that code of the process came from.
+    /// Maps each file that code of the process came from.
     pub fn opened(mappings: &[Mapping]) -> Files {
-        let mut open = HashMap::new();
+        let mut mapped = HashMap::new();
         let code = mappings.iter().filter(|mapping| mapping.permissions.execute && !mapping.deleted);
         for path in code.filter_map(|mapping| mapping.path.as_ref()) {
-            if open.len() < IMAGES
-                && !open.contains_key(path)
-                && let Some(file) = open_regular(path)
-            {
-                open.insert(path.clone(), file);
+            if mapped.len() < IMAGES && !mapped.contains_key(path) {
+                mapped.insert(path.clone(), map_file(path));
             }
         }
-        Files { open, ..Files::default() }
+        Files { mapped: RefCell::new(mapped), ..Files::default() }
     }
 
     /// For a person's command: whatever lies at the paths, `program` in place of the program's own.
@@ -94,32 +93,32 @@ impl Files {
         Files { by_path: true, program, ..Files::default() }
     }
 
-    /// The paths of the files that were opened.
-    pub fn paths(&self) -> impl Iterator<Item = &Path> {
-        self.open.keys().map(PathBuf::as_path)
+    /// The files that were mapped.
+    pub fn paths(&self) -> Vec<PathBuf> {
+        let mapped = self.mapped.borrow();
+        mapped.iter().filter(|(_, found)| found.is_some()).map(|(path, _)| path.clone()).collect()
     }
 
-    fn file(&self, path: &Path) -> Option<(&'static [u8], Option<u64>)> {
-        let opened;
-        let file = match self.open.get(path) {
-            Some(file) => file,
-            None if self.by_path => {
-                opened = open_regular(path)?;
-                &opened
-            }
-            None => return None,
-        };
-        let inode = file.metadata().ok().map(|found| found.ino());
-        let mut mapped = self.mapped.borrow_mut();
-        let bytes = *mapped.entry(path.to_owned()).or_insert_with(|| map::file(file).ok());
-        Some((bytes?, inode))
+    /// What they take, in bytes.
+    pub fn bytes(&self) -> u64 {
+        self.mapped.borrow().values().flatten().map(|(bytes, _)| bytes.len() as u64).sum()
+    }
+
+    fn file(&self, path: &Path) -> Option<Mapped> {
+        if let Some(known) = self.mapped.borrow().get(path) {
+            return *known;
+        }
+        let found = if self.by_path { map_file(path) } else { None };
+        self.mapped.borrow_mut().insert(path.to_owned(), found);
+        found
     }
 }
 
-fn open_regular(path: &Path) -> Option<File> {
+fn map_file(path: &Path) -> Option<Mapped> {
     let mut options = OpenOptions::new();
-    let options = options.read(true).custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY);
-    options.open(path).ok().filter(|file| file.metadata().is_ok_and(|found| found.is_file()))
+    let file = options.read(true).custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY).open(path).ok()?;
+    let found = file.metadata().ok().filter(|found| found.is_file())?;
+    Some((map::file(&file).ok()?, found.ino()))
 }
 
 /// The images of a process, by address, and what could not be had of them, `what: why`.
@@ -148,7 +147,7 @@ fn runs(mappings: &[Mapping]) -> impl Iterator<Item = &[Mapping]> {
         let start = rest.iter().position(|mapping| mapping.path.is_some())?;
         rest = &rest[start..];
         let path = &rest[0].path;
-        // The zeroed end of a data segment is anonymous memory within the run.
+        // The zeroed end of a data segment is anonymous memory behind the run; no code is there.
         let belongs = |(i, mapping): (usize, &Mapping)| match &mapping.path {
             Some(_) => mapping.path == *path && (i == 0 || mapping.offset > 0),
             None => false,
@@ -180,10 +179,8 @@ fn image(
         let elf = Elf::parse(bytes)?;
         let same = match (&remembered, elf.build_id()) {
             (Some(mapped), Some(found)) => mapped == found,
-            _ => match (first.file, inode) {
-                (Some((_, mapped)), Some(found)) => mapped == found,
-                _ => true,
-            },
+            // Not the device: an overlay's files are mapped under another than stat(2) tells.
+            _ => first.file.is_none_or(|(_, mapped)| mapped == inode),
         };
         if !same {
             gaps.push(format!("symbols of {name}: the file was replaced while it was loaded"));

@@ -66,7 +66,7 @@ fn in_worker(keep: Option<&OwnedFd>, work: impl FnOnce() -> u8) -> u8 {
 }
 
 fn examined(case: Case, dir: Option<&Path>) -> u8 {
-    in_worker(None, || examine(case, &settings(None), dir, None))
+    in_worker(None, || examine(case, &settings(None), dir, None, None))
 }
 
 fn reports(dir: &Path) -> Vec<(State, Report)> {
@@ -100,7 +100,7 @@ fn where_no_disk_takes_it_the_whole_report_is_in_memory() {
         let copy = memory.try_clone().unwrap();
         let status = in_worker(Some(&memory), || {
             let memory = memory.try_clone().ok();
-            examine(case(7), &settings(None), dir, memory)
+            examine(case(7), &settings(None), dir, memory, None)
         });
         assert_eq!(status, IN_MEMORY);
         let report: Report = serde_json::from_slice(&memory::read(copy).unwrap()).unwrap();
@@ -121,7 +121,7 @@ fn where_only_part_of_it_fits_the_last_words_do() {
         let status = in_worker(None, || {
             crate::sys::signal::block_all();
             setrlimit(Resource::RLIMIT_FSIZE, room, room).unwrap();
-            examine(case, &settings(None), Some(dir.path()), None)
+            examine(case, &settings(None), Some(dir.path()), None, None)
         });
         assert_eq!(status, DURABLE);
         let found = reports(dir.path());
@@ -143,7 +143,7 @@ fn a_crash_loop_is_counted_and_not_written() {
 fn the_termination_log_gets_one_line_where_there_is_one_and_is_never_made() {
     let dir = tempfile::tempdir().unwrap();
     let log = dir.path().join("log");
-    let examined = || in_worker(None, || examine(case(7), &settings(Some(&log)), None, None));
+    let examined = || in_worker(None, || examine(case(7), &settings(Some(&log)), None, None, None));
     examined();
     assert!(!log.exists());
     std::fs::write(&log, "x".repeat(5000)).unwrap();

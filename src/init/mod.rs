@@ -17,6 +17,7 @@ pub mod setup;
 pub mod stderr;
 pub mod tail;
 pub mod terminal;
+pub mod trace;
 pub mod verdict;
 pub mod workers;
 

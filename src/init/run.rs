@@ -12,6 +12,7 @@ use super::phase::{self, Phase, Situation};
 use super::setup::{self, Caller};
 use super::stderr::Stderr;
 use super::terminal::Foreground;
+use super::trace::Tracer;
 use super::workers::{Roles, Workers};
 use super::{Launch, left};
 use crate::case::{Run, Stop};
@@ -63,6 +64,7 @@ struct Init {
     foreground: Option<Foreground>,
     gave_up_terminal: bool,
     child: Child,
+    tracer: Tracer,
     workers: Workers,
     marker: Option<RunMarker>,
     /// The marker may go: what it stands for is on disk, or there was nothing to tell.
@@ -118,9 +120,10 @@ impl Init {
         }
         let oom = oom::counter();
         let oom_before = oom.as_ref().and_then(|counter| fd::reread(&counter.file, oom::COUNTER_BYTES));
-        let started = setup::start(&launch.command, settings, &launch.manners, caller, child_end).map_err(|error| {
-            format!("cannot start {}: no process can be made (fork: {error})", launch.command[0].to_string_lossy())
-        })?;
+        let (started, tracer) =
+            setup::start(&launch.command, settings, &launch.manners, caller, child_end).map_err(|error| {
+                format!("cannot start {}: no process can be made (fork: {error})", launch.command[0].to_string_lossy())
+            })?;
         last_resort::note(Noted {
             own_pid,
             main: started.spawned.pid,
@@ -188,6 +191,7 @@ impl Init {
                 stop_passed_on: None,
                 run: started.run,
             },
+            tracer,
             workers,
             marker,
             marker_settled: false,
@@ -239,16 +243,21 @@ impl Init {
 
     /// Sleeps until something happens or a moment comes, then takes in what happened.
     fn wait(&mut self, so: Situation, now: Duration) {
-        let due = [self.child.state.due(), self.phase.due(so), self.workers.due()].into_iter().flatten().min();
+        let dues = [self.child.state.due(), self.phase.due(so), self.workers.due(), self.tracer.due()];
+        let due = dues.into_iter().flatten().min();
         let mut waiting = Waiting::default();
         let signals = waiting.add(self.signals.as_fd(), Want::Readable);
         let verdict = self.child.verdict.as_ref().map(|fd| waiting.add(fd.as_fd(), Want::Readable));
         let stderr = self.stderr.wait_for(&mut waiting);
+        let looked_at = self.tracer.waits_for().map(|fd| waiting.add(fd, Want::Readable));
         let door = self.workers.unattended_door().filter(|_| self.phase == Phase::Living);
         let door = door.map(|fd| waiting.add(fd, Want::Readable));
         let ready = waiting.wait(due.map(|due| due.saturating_sub(now)));
         let (signals, verdict, stderr) = (ready.has(Some(signals)), ready.has(verdict), ready.has(stderr));
-        let someone_came = ready.has(door);
+        let (someone_came, was_looked_at) = (ready.has(door), ready.has(looked_at));
+        if was_looked_at {
+            self.tracer.release();
+        }
         if verdict {
             self.read_verdict();
         }
@@ -269,6 +278,7 @@ impl Init {
         let (state, effect) = self.child.state.tick(now, &self.launch.settings);
         self.child.state = state;
         self.apply(effect);
+        self.tracer.tick(now);
         self.workers.tick(&self.launch.settings, now);
     }
 

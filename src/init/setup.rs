@@ -8,6 +8,7 @@
 use super::manners::{Manners, Placement};
 use super::stderr::ChildEnd;
 use super::terminal::Foreground;
+use super::trace::{self, Tracer};
 use crate::case::{Id, Run};
 use crate::config::Settings;
 use crate::sys::signal::{self, Set};
@@ -51,7 +52,7 @@ pub fn start(
     manners: &Manners,
     caller: Caller,
     child_end: Option<ChildEnd>,
-) -> io::Result<Started> {
+) -> io::Result<(Started, Tracer)> {
     let program = Program::new(command, std::env::var_os("PATH"));
     let mut foreground = match manners.placement {
         Placement::Inherited => None,
@@ -74,7 +75,12 @@ pub fn start(
         release: settings.release.clone(),
         environment: settings.environment.clone(),
     };
+    let stands_in = manners.narrator.is_some();
+    let mut tracer = Tracer::new(settings, trace::circumstances(run.exe.as_deref(), stands_in));
     let home = process::leave_directory();
+    let wants_to_begin = tracer.wants_to_begin();
+    let mut begin = |pid| tracer.begin(pid);
+    let before_exec = wants_to_begin.then_some(&mut begin as &mut dyn FnMut(i32));
     let spawned = spawn(
         &program,
         &Setting {
@@ -92,6 +98,7 @@ pub fn start(
             both_streams: child_end.as_ref().is_some_and(|end| end.both_streams),
             mask: caller.mask,
         },
+        before_exec,
     )?;
     match manners.placement {
         Placement::OwnGroup => {
@@ -102,7 +109,7 @@ pub fn start(
         // The new session has the terminal; our fd of it is of no use any more.
         Placement::OwnSession | Placement::Inherited => foreground = None,
     }
-    Ok(Started { spawned, run, foreground, gave_up_terminal })
+    Ok((Started { spawned, run, foreground, gave_up_terminal }, tracer))
 }
 
 /// 128 random bits, marked as a version 4 UUID, which some Sentry-alikes insist on.

@@ -5,7 +5,7 @@
 
 #![forbid(unsafe_code)]
 
-use crate::case::{Case, Id, Run};
+use crate::case::{Capture, Case, Held, Id, Run};
 use crate::config::Settings;
 use crate::death::Death;
 use crate::limits;
@@ -21,11 +21,16 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+/// A case, where reports are kept, the memory file for where they cannot be, and what was seen at the death.
+type Examine = fn(Case, &Settings, Option<&Path>, Option<OwnedFd>, Option<Capture>) -> u8;
+
 /// The roles, as functions: init forks, they run in the copy, their result is the exit status.
 #[derive(Clone, Copy)]
 pub struct Roles {
     /// Turns a case into a report; see [`Outcome`].
-    pub examine: fn(Case, &Settings, Option<&Path>, Option<OwnedFd>) -> u8,
+    pub examine: Examine,
+    /// Looks at a process that stands still.
+    pub capture: fn(Held, &Settings) -> u8,
     /// Turns what earlier runs left behind into reports.
     pub recover: fn(&Settings, &Path) -> u8,
     /// Writes down how a run ended, for release health.
@@ -86,6 +91,7 @@ pub enum Ended {
     /// The examiner died with nothing on disk; another one has the case now.
     Retried,
     Recovered,
+    Captured,
     Served,
     SessionWritten,
     Delivered {
@@ -95,7 +101,7 @@ pub enum Ended {
 
 #[derive(Debug)]
 enum Job {
-    Examine { case: Box<Case>, memory: Option<OwnedFd>, attempts: u32, about_main: bool },
+    Examine { case: Box<Case>, memory: Option<OwnedFd>, capture: Option<Capture>, attempts: u32, about_main: bool },
     Recover,
     Session,
 }
@@ -112,6 +118,8 @@ pub struct Workers {
     /// On disk and in order: an examiner, or one of its kind.
     current: Option<(i32, Job, Duration)>,
     waiting: VecDeque<Job>,
+    /// Who looks at a process that stands still or stood so, and when that must be over.
+    capturing: Option<(i32, Duration)>,
     courier: Option<i32>,
     courier_wanted: bool,
     courier_due: Option<Duration>,
@@ -137,6 +145,7 @@ impl Workers {
             may_send,
             current: None,
             waiting: VecDeque::new(),
+            capturing: None,
             courier: None,
             courier_wanted: false,
             courier_due: None,
@@ -152,7 +161,8 @@ impl Workers {
 
     /// Pids of the workers, which the drain must spare.
     pub fn pids(&self) -> Vec<i32> {
-        self.current.iter().map(|(pid, ..)| *pid).chain(self.courier).chain(self.panel).collect()
+        let capturing = self.capturing.map(|(pid, _)| pid);
+        self.current.iter().map(|(pid, ..)| *pid).chain(self.courier).chain(self.panel).chain(capturing).collect()
     }
 
     /// From now on somebody may come.
@@ -196,19 +206,35 @@ impl Workers {
     }
 
     /// A death to be examined.
-    pub fn examine(&mut self, case: Case, about_main: bool, settings: &Settings, now: Duration) {
+    pub fn examine(
+        &mut self,
+        case: Case,
+        capture: Option<Capture>,
+        about_main: bool,
+        settings: &Settings,
+        now: Duration,
+    ) {
         if self.waiting.len() >= QUEUE && !about_main {
             self.dropped_cases += 1;
             return;
         }
         let memory = fd::memory_file(c"obit-report").ok();
-        let job = Job::Examine { case: Box::new(case), memory, attempts: 0, about_main };
+        let job = Job::Examine { case: Box::new(case), memory, capture, attempts: 0, about_main };
         if about_main {
             self.waiting.push_front(job);
         } else {
             self.waiting.push_back(job);
         }
         self.next(settings, now);
+    }
+
+    /// A process that stands still is looked at; if nobody can be found to do it, `false`.
+    pub fn capture(&mut self, held: Held, settings: &Settings, now: Duration) -> bool {
+        let role = self.roles.capture;
+        let keep = [&held.mem, &held.maps, &held.auxv, &held.found, &held.done].map(|fd| fd.as_raw_fd());
+        let begun = self.fork(c"obit-capture", &keep, move || role(held, settings));
+        self.capturing = begun.ok().map(|pid| (pid, now + limits::CAPTURE_DEADLINE));
+        self.capturing.is_some()
     }
 
     /// What earlier runs left in the state directory; without any of it, or without anybody to send it to, nothing is done.
@@ -260,12 +286,13 @@ impl Workers {
         let dir = self.state_dir.as_deref();
         let roles = self.roles;
         match job {
-            Job::Examine { case, memory, attempts, .. } => {
+            Job::Examine { case, memory, capture, attempts, .. } => {
                 *attempts += 1;
-                let keep: Vec<_> = memory.iter().map(|fd| fd.as_raw_fd()).collect();
+                let captured = capture.iter().flat_map(|capture| [&capture.found, &capture.done]);
+                let keep: Vec<_> = memory.iter().chain(captured).map(|fd| fd.as_raw_fd()).collect();
                 self.fork(c"obit-examine", &keep, || {
-                    let memory = memory.take();
-                    (roles.examine)((**case).clone(), settings, dir, memory)
+                    let (memory, capture) = (memory.take(), capture.take());
+                    (roles.examine)((**case).clone(), settings, dir, memory, capture)
                 })
             }
             Job::Recover => self.fork(c"obit-recover", &[], || dir.map_or(0, |dir| (roles.recover)(settings, dir))),
@@ -287,6 +314,10 @@ impl Workers {
 
     /// A child has ended; `None` when it was none of ours.
     pub fn ended(&mut self, pid: i32, death: Death, settings: &Settings, now: Duration) -> Option<Ended> {
+        if self.capturing.is_some_and(|(capturing, _)| capturing == pid) {
+            self.capturing = None;
+            return Some(Ended::Captured);
+        }
         if self.panel == Some(pid) {
             self.panel = None;
             self.door_shut_until = (death != Death::Exited(0)).then(|| now + PANEL_PAUSE);
@@ -311,7 +342,7 @@ impl Workers {
         }
         let (_, job, _) = self.current.take()?;
         let ended = match job {
-            Job::Examine { case, memory, attempts, about_main } => {
+            Job::Examine { case, memory, capture, attempts, about_main } => {
                 let (event_id, outcome) = (case.event_id, Outcome::from_death(death));
                 match outcome {
                     Outcome::Durable => self.courier_wanted = self.may_send,
@@ -321,7 +352,7 @@ impl Workers {
                     }
                     Outcome::Counted => {}
                     Outcome::Failed if attempts < limits::EXAMINE_ATTEMPTS => {
-                        self.waiting.push_front(Job::Examine { case, memory, attempts, about_main });
+                        self.waiting.push_front(Job::Examine { case, memory, capture, attempts, about_main });
                         self.next(settings, now);
                         return Some(Ended::Retried);
                     }
@@ -345,6 +376,12 @@ impl Workers {
             let _ = process::kill(*pid, Signal::KILL);
             *deadline = Duration::MAX;
         }
+        if let Some((pid, deadline)) = &mut self.capturing
+            && now >= *deadline
+        {
+            let _ = process::kill(*pid, Signal::KILL);
+            *deadline = Duration::MAX;
+        }
         self.door_shut_until = self.door_shut_until.filter(|until| now < *until);
         self.next(settings, now);
     }
@@ -354,7 +391,8 @@ impl Workers {
         let deadline =
             self.current.as_ref().map(|(.., deadline)| *deadline).filter(|deadline| *deadline != Duration::MAX);
         let courier = self.courier_due.filter(|_| self.courier.is_none());
-        deadline.into_iter().chain(courier).chain(self.door_shut_until).min()
+        let capturing = self.capturing.map(|(_, deadline)| deadline).filter(|deadline| *deadline != Duration::MAX);
+        deadline.into_iter().chain(capturing).chain(courier).chain(self.door_shut_until).min()
     }
 
     /// Ends whoever is still there, and sees that they are gone, before we leave.

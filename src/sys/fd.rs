@@ -156,11 +156,15 @@ pub fn send(socket: BorrowedFd<'_>, bytes: &[u8]) -> io::Result<usize> {
 
 /// Reads a small file of /proc or a cgroup whole, at most `limit` bytes; `None` when it cannot be read.
 pub fn read_small(path: &std::ffi::CStr, limit: usize) -> Option<Vec<u8>> {
+    read_up_to(open_to_read(path)?.as_fd(), limit)
+}
+
+/// Opens a file of /proc, which may be read later than it could be opened.
+pub fn open_to_read(path: &std::ffi::CStr) -> Option<OwnedFd> {
     // SAFETY: `path` is a C string that outlives the call.
     let fd = check(unsafe { libc::open(path.as_ptr(), libc::O_RDONLY | libc::O_CLOEXEC | libc::O_NOCTTY) }).ok()?;
     // SAFETY: the number was just made by the kernel and belongs to nobody else.
-    let file = unsafe { OwnedFd::from_raw_fd(fd) };
-    read_up_to(file.as_fd(), limit)
+    Some(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
 /// Reads a counter file anew from its beginning, at most `limit` bytes: pread(2), so the offset never matters.

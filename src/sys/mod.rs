@@ -8,6 +8,7 @@ pub mod map;
 pub mod memory;
 pub mod poll;
 pub mod process;
+pub mod ptrace;
 pub mod signal;
 pub mod signalfd;
 pub mod spawn;

@@ -108,9 +108,15 @@ impl ExecError {
     }
 }
 
-/// Forks and lets the child execute the program. All signals must be blocked.
-pub fn spawn(program: &Program, setting: &Setting<'_>) -> io::Result<Spawned> {
+/// Forks and lets the child execute the program, once `before_exec`, if any, has returned here. All signals must be blocked.
+pub fn spawn(
+    program: &Program,
+    setting: &Setting<'_>,
+    before_exec: Option<&mut dyn FnMut(i32)>,
+) -> io::Result<Spawned> {
     let (verdict, report) = fd::pipe(true)?;
+    // Reads as end of file when the child may go on.
+    let gate = if before_exec.is_some() { Some(fd::pipe(false)?) } else { None };
     let mut argv: Vec<*const libc::c_char> = program.argv.iter().map(|arg| arg.as_ptr()).collect();
     argv.push(std::ptr::null());
     // For a script without `#!`: sh, the file, the arguments.
@@ -120,6 +126,10 @@ pub fn spawn(program: &Program, setting: &Setting<'_>) -> io::Result<Spawned> {
     let pid = check(unsafe { libc::fork() })?;
     if pid == 0 {
         become_child(setting);
+        if let Some((gate, ours)) = gate {
+            drop(ours);
+            let _ = fd::read(gate.as_fd(), &mut [0]);
+        }
         let errno = execute(program, &argv, &mut script_argv);
         let _ = fd::write(report.as_fd(), &errno.to_ne_bytes());
         process::exit(127);
@@ -128,6 +138,10 @@ pub fn spawn(program: &Program, setting: &Setting<'_>) -> io::Result<Spawned> {
         Place::OwnGroup => process::make_group(pid),
         Place::OwnSession | Place::Inherited => {}
     }
+    if let Some(before_exec) = before_exec {
+        before_exec(pid);
+    }
+    drop(gate);
     Ok(Spawned { pid, verdict })
 }
 

@@ -1,6 +1,9 @@
 //! Reaping: look at what a child became, then take it off the process table. See waitid(2), wait4(2).
 
+use super::clock;
+use super::poll::Waiting;
 use std::io;
+use std::time::Duration;
 
 /// getrusage(2) of the dead, from wait4(2).
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -29,6 +32,8 @@ pub enum What {
     Ended,
     /// Job control stopped it by this signal number.
     Stopped(i32),
+    /// Traced by us, it waits to be let on: the status of [`Stop`](super::ptrace::Stop).
+    Traced(i32),
 }
 
 /// The state of our children.
@@ -46,12 +51,13 @@ pub enum Peek {
 /// A stop is consumed at once, so that it is told once; a zombie is left for [`reap`].
 pub fn peek() -> Peek {
     match wait_id(libc::WEXITED | libc::WSTOPPED | libc::WNOHANG | libc::WNOWAIT) {
-        Ok(Some((pid, libc::CLD_STOPPED | libc::CLD_TRAPPED, status))) => {
+        Ok(Some((pid, code @ (libc::CLD_STOPPED | libc::CLD_TRAPPED), status))) => {
             // SAFETY: as in `wait_id`; a null siginfo is allowed by the kernel and by Linux's manual page.
             unsafe {
                 libc::waitid(libc::P_PID, pid as libc::id_t, std::ptr::null_mut(), libc::WSTOPPED | libc::WNOHANG);
             }
-            Peek::Changed(Change { pid, what: What::Stopped(status) })
+            let what = if code == libc::CLD_TRAPPED { What::Traced(status) } else { What::Stopped(status) };
+            Peek::Changed(Change { pid, what })
         }
         Ok(Some((pid, ..))) => Peek::Changed(Change { pid, what: What::Ended }),
         Ok(None) => Peek::Quiet,
@@ -69,6 +75,37 @@ fn wait_id(options: libc::c_int) -> io::Result<Option<(i32, i32, i32)>> {
     let (pid, status) = unsafe { (info.si_pid(), info.si_status()) };
     Ok((pid != 0).then_some((pid, info.si_code, status)))
 }
+
+/// What became of a thread that was asked to stop.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Stopped {
+    /// It stands still; the status of [`Stop`](super::ptrace::Stop).
+    At(i32),
+    /// It has ended, and is reaped.
+    Gone,
+    /// It does neither, in an uninterruptible sleep perhaps.
+    Running,
+}
+
+/// Waits for one traced thread to stop, until that moment: wait4(2) with __WALL.
+pub fn stopped_within(tid: i32, until: Duration) -> Stopped {
+    loop {
+        let mut status = 0;
+        // SAFETY: the out-parameter is live for the call, and no usage is asked for.
+        let pid = unsafe { libc::wait4(tid, &mut status, libc::WNOHANG | libc::__WALL, std::ptr::null_mut()) };
+        match pid {
+            0 if clock::monotonic() >= until => return Stopped::Running,
+            0 => {
+                Waiting::default().wait(Some(LOOK_AGAIN));
+            }
+            pid if pid == tid && libc::WIFSTOPPED(status) => return Stopped::At(status >> 8),
+            _ => return Stopped::Gone,
+        }
+    }
+}
+
+/// Between two looks at a thread that is about to stop: it takes some ten microseconds.
+const LOOK_AGAIN: Duration = Duration::from_micros(20);
 
 /// What the next child that has changed became; a zombie is reaped with that.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

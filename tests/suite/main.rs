@@ -3,6 +3,7 @@
 mod adversity;
 mod bed;
 mod browser;
+mod capture;
 mod client;
 mod commands;
 mod consent;
@@ -39,6 +40,7 @@ use std::process::ExitCode;
 fn main() -> ExitCode {
     let arguments = libtest_mimic::Arguments::from_args();
     let trials = [
+        capture::trials(),
         commands::trials(),
         ends::trials(),
         signals::trials(),

@@ -12,6 +12,8 @@ pub enum Need {
     Room,
     /// A program on PATH.
     Tool(&'static str),
+    /// We are root: then obit may trace whatever it starts.
+    Root,
     /// obit itself with the fault points of a debug build.
     FaultPoints,
     /// A path named by an environment variable that `.ci/run` sets.
@@ -33,6 +35,7 @@ impl Need {
     fn look(self) -> Option<String> {
         match self {
             Need::Room => room_missing(),
+            Need::Root => (!nix::unistd::geteuid().is_root()).then(|| "needs root".to_owned()),
             Need::Tool(name) => (!on_path(name)).then(|| format!("no {name} on PATH")),
             Need::FaultPoints => (!cfg!(debug_assertions) || std::env::var_os("OBIT_TEST_INIT").is_some())
                 .then(|| "needs the debug build of obit, which has fault points".to_owned()),

@@ -18,6 +18,7 @@ use crate::init::{left, setup, verdict};
 use crate::limits;
 use crate::report::text;
 use crate::say::Level;
+use crate::sys::ptrace::{self, Stop};
 use crate::sys::signal::Signal;
 use crate::sys::wait::{self, Peek, What};
 use crate::sys::{clock, fd, process};
@@ -54,12 +55,27 @@ impl Init {
                 }
                 Peek::Changed(change) => match change.what {
                     What::Stopped(by) => self.child_stopped(change.pid, by),
+                    What::Traced(status) => self.traced_stopped(change.pid, status),
                     What::Ended => self.bury(change.pid),
                 },
             }
         }
         // More may be waiting, and the kernel will not say so again.
         let _ = process::kill(self.own_pid, Signal::CHLD);
+    }
+
+    /// A thread of the program stands still for its tracer.
+    fn traced_stopped(&mut self, tid: i32, status: i32) {
+        let held = self.tracer.stopped(tid, status, self.child.stop_passed_on);
+        let stop = Stop::from_status(status);
+        if stop.event == ptrace::EVENT_STOP && stop.signal != libc::SIGTRAP {
+            self.child_stopped(tid, stop.signal);
+        }
+        if let Some(held) = held
+            && !self.workers.capture(held, &self.launch.settings, clock::monotonic())
+        {
+            self.tracer.release();
+        }
     }
 
     fn child_stopped(&mut self, pid: i32, by: i32) {
@@ -78,6 +94,10 @@ impl Init {
     /// Takes one zombie off the table: ours, a worker, or somebody else's orphan.
     fn bury(&mut self, pid: i32) {
         let main = pid == self.child.pid && self.child.state != State::Ended;
+        if !main && self.tracer.is_thread(pid) {
+            let _ = wait::reap(pid);
+            return;
+        }
         if main && self.child.verdict.is_some() {
             self.read_verdict();
         }
@@ -91,6 +111,7 @@ impl Init {
         let Some((status, usage)) = wait::reap(pid) else { return };
         let Some(death) = Death::from_wait_status(status) else { return };
         if main {
+            self.tracer.release();
             last_resort::main_ended(self.launch.settings.map_exit[usize::from(death.exit_status())]);
         }
         let now = clock::monotonic();
@@ -148,6 +169,9 @@ impl Init {
         }
         // The last words are in the pipe by now; they belong to the report.
         self.stderr.pump();
+        if main && death.signal().is_some_and(Signal::dumps_core) {
+            case.gaps.extend(self.tracer.gap());
+        }
         case.stderr_tail = self.stderr.tail();
         let exec_error = self.child.exec_error.filter(|_| main);
         if let Some(error) = exec_error {
@@ -173,7 +197,8 @@ impl Init {
         self.marker_settled |= main && death == Death::Exited(0);
         self.reporting_until = Some(now + self.launch.settings.report_wait);
         self.writing_until = now + limits::EXAMINE_LEAST;
-        self.workers.examine(case, main, &self.launch.settings, now);
+        let capture = if main { self.tracer.take_capture() } else { None };
+        self.workers.examine(case, capture, main, &self.launch.settings, now);
         if main {
             self.run_ended(Some(death), at, now);
         }

@@ -1,0 +1,246 @@
+//! Live capture: the program is traced from its start, so that at a signal that will kill it its threads can be held still for a
+//! moment and their stacks be read, without a core and without a privilege.
+//!
+//! Only the program's own process is traced, all its threads with it: its children and theirs never know of us. Until that signal
+//! every stop is over at once. If there are more stops in a second than can be afforded, we let go for good and say so. What is
+//! read is read by a worker; init takes registers and hands over fds, and goes on with its work meanwhile.
+
+#![forbid(unsafe_code)]
+
+pub mod decision;
+
+use crate::case::{Capture, Held};
+use crate::config::Settings;
+use crate::limits;
+use crate::sys::ptrace::{self, Stop};
+use crate::sys::signal::Signal;
+use crate::sys::wait::{self, Stopped};
+use crate::sys::{clock, fd, process};
+use decision::{Action, Circumstances, Mode};
+use std::ffi::CString;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::time::Duration;
+
+/// A file of /proc/PID that is read in init: status.
+const STATUS_BYTES: usize = 4096;
+/// Threads whose registers are taken.
+const THREADS: usize = 4096;
+
+/// Threads that stand still, each with the signal that it is owed.
+#[derive(Debug)]
+struct Hold {
+    tid: i32,
+    signal: i32,
+    others: Vec<(i32, i32)>,
+    until: Duration,
+}
+
+/// The tracer of one process.
+#[derive(Debug)]
+pub struct Tracer {
+    pid: i32,
+    mode: Mode,
+    hold: Option<Hold>,
+    capture: Option<Capture>,
+    /// Stops in the second that began then.
+    second: Duration,
+    stops: u32,
+    /// Why the program is not, or no longer, traced.
+    why_not: Option<String>,
+}
+
+/// Whether and why not: the circumstances of this process and the program.
+pub fn circumstances(program: Option<&std::path::Path>, stands_in: bool) -> Circumstances {
+    use std::os::unix::fs::MetadataExt as _;
+    const SET_ID: u32 = 0o6000;
+    Circumstances {
+        is_root: process::effective_uid() == 0,
+        no_new_privileges: ptrace::has_no_new_privileges(),
+        program_gains: program.and_then(|path| path.metadata().ok()).is_some_and(|found| found.mode() & SET_ID != 0),
+        sanitizer_options: ["ASAN_OPTIONS", "LSAN_OPTIONS"].iter().any(|name| std::env::var_os(name).is_some()),
+        has_proc: fd::read_small(c"/proc/self/status", STATUS_BYTES).is_some(),
+        stands_in,
+    }
+}
+
+impl Tracer {
+    /// Whether anybody will be traced is clear before there is anybody.
+    pub fn new(settings: &Settings, so: Circumstances) -> Tracer {
+        Tracer {
+            pid: 0,
+            mode: Mode::Watching,
+            hold: None,
+            capture: None,
+            second: Duration::ZERO,
+            stops: 0,
+            why_not: decision::may_trace(settings.capture, so).err().map(str::to_owned),
+        }
+    }
+
+    /// Whether the child is to wait for [`Tracer::begin`] before it executes anything.
+    pub fn wants_to_begin(&self) -> bool {
+        self.why_not.is_none()
+    }
+
+    /// Begins to trace the child, which has not executed anything yet.
+    pub fn begin(&mut self, pid: i32) {
+        self.pid = pid;
+        self.why_not = ptrace::seize(pid).err().map(|error| format!("the kernel refuses it ({error})"));
+    }
+
+    /// Whether a child that has ended is but a thread of the program.
+    pub fn is_thread(&self, pid: i32) -> bool {
+        pid != self.pid
+            && self.why_not.is_none()
+            && status(pid).as_deref().and_then(decision::thread_group) == Some(self.pid)
+    }
+
+    /// Why there is nothing of a death, for its report.
+    pub fn gap(&self) -> Option<String> {
+        self.why_not.as_ref().map(|why| format!("live capture: {why}"))
+    }
+
+    /// Takes in a stop. What is returned is to be given to a worker; `released` must be called when it says so.
+    pub fn stopped(&mut self, tid: i32, status: i32, spares: Option<Signal>) -> Option<Held> {
+        let stop = Stop::from_status(status);
+        self.count();
+        match decision::about(stop, self.mode) {
+            Action::GoOn(signal) => ptrace::go_on(tid, signal),
+            Action::Listen => ptrace::listen(tid),
+            Action::LetGo(signal) => process::let_go(tid, signal),
+            Action::Hold(signal) => match &mut self.hold {
+                Some(hold) => hold.others.push((tid, signal)),
+                None => ptrace::go_on(tid, signal),
+            },
+            Action::Suspect(signal) => {
+                // What was asked for is no crash.
+                let is_asked_for = spares.is_some_and(|spared| spared.number() == signal);
+                if !is_asked_for && self::status(tid).is_some_and(|status| decision::is_default(&status, signal)) {
+                    return self.hold(tid, signal);
+                }
+                ptrace::go_on(tid, signal);
+            }
+        }
+        None
+    }
+
+    /// More stops than can be afforded end the tracing.
+    fn count(&mut self) {
+        let now = clock::monotonic();
+        if now.saturating_sub(self.second) >= Duration::from_secs(1) {
+            (self.second, self.stops) = (now, 0);
+        }
+        self.stops += 1;
+        if self.stops > limits::TRACE_STOPS && self.mode == Mode::Watching {
+            self.let_go(format!(
+                "let go after {} stops in a second (signals, or threads that come and go)",
+                limits::TRACE_STOPS
+            ));
+        }
+    }
+
+    /// Ends the tracing as each thread stops; those that run are asked to.
+    fn let_go(&mut self, why: String) {
+        self.why_not = Some(why);
+        self.mode = Mode::LettingGo;
+        for tid in threads(self.pid) {
+            let _ = ptrace::interrupt(tid);
+        }
+    }
+
+    /// Stops all threads and takes what a worker needs; with anything missing the death goes on as it would.
+    fn hold(&mut self, tid: i32, signal: i32) -> Option<Held> {
+        let until = clock::monotonic() + limits::TRACE_HOLD;
+        let mut others = Vec::new();
+        let mut missing = 0;
+        let wanted: Vec<i32> = threads(self.pid).into_iter().filter(|other| *other != tid).take(THREADS).collect();
+        let asked: Vec<i32> = wanted.into_iter().filter(|other| ptrace::interrupt(*other).is_ok()).collect();
+        for other in asked {
+            match wait::stopped_within(other, until) {
+                Stopped::At(status) => {
+                    let stop = Stop::from_status(status);
+                    others.push((other, if stop.event == 0 { stop.signal } else { 0 }));
+                }
+                Stopped::Gone => {}
+                Stopped::Running => missing += 1,
+            }
+        }
+        let mut gaps = Vec::new();
+        if missing > 0 {
+            gaps.push(format!("stacks: {missing} threads did not stand still in time"));
+        }
+        let everyone = std::iter::once(tid).chain(others.iter().map(|(other, _)| *other));
+        let registers = everyone.filter_map(|tid| Some((tid, ptrace::registers(tid).ok()?))).collect();
+        self.hold = Some(Hold { tid, signal, others, until: clock::monotonic() + limits::CAPTURE_STILL });
+        self.mode = Mode::Holding;
+        let held = self.held(tid, registers, gaps);
+        if held.is_none() {
+            self.why_not = Some("the memory of the process cannot be read".to_owned());
+            self.release();
+        }
+        held
+    }
+
+    /// By the thread's own number: its leader may have ended before it.
+    fn held(&mut self, tid: i32, registers: Vec<(i32, Vec<u8>)>, gaps: Vec<String>) -> Option<Held> {
+        let open = |name: &str| fd::open_to_read(&CString::new(format!("/proc/{tid}/{name}")).ok()?);
+        let (theirs, done) = fd::pipe(true).ok()?;
+        let found = fd::memory_file(c"obit-capture").ok()?;
+        let held = Held {
+            pid: self.pid,
+            tid,
+            siginfo: ptrace::siginfo(tid).ok()?,
+            registers,
+            mem: open("mem")?,
+            maps: open("maps")?,
+            auxv: open("auxv")?,
+            found: fd::duplicate(found.as_fd()).ok()?,
+            done,
+            gaps,
+        };
+        self.capture = Some(Capture { found, done: theirs });
+        Some(held)
+    }
+
+    /// To be waited for while threads stand still: readable when they need not any more.
+    pub fn waits_for(&self) -> Option<BorrowedFd<'_>> {
+        let _ = self.hold.as_ref()?;
+        self.capture.as_ref().map(|capture| capture.done.as_fd())
+    }
+
+    /// When they are let on whatever became of the worker.
+    pub fn due(&self) -> Option<Duration> {
+        self.hold.as_ref().map(|hold| hold.until)
+    }
+
+    /// The worker has what it needs, or there is none.
+    pub fn release(&mut self) {
+        let Some(hold) = self.hold.take() else { return };
+        self.mode = Mode::Watching;
+        for (tid, signal) in hold.others {
+            ptrace::go_on(tid, signal);
+        }
+        ptrace::go_on(hold.tid, hold.signal);
+    }
+
+    pub fn tick(&mut self, now: Duration) {
+        if self.due().is_some_and(|due| now >= due) {
+            self.release();
+        }
+    }
+
+    /// What a worker finds; taken when the process has died.
+    pub fn take_capture(&mut self) -> Option<Capture> {
+        self.capture.take()
+    }
+}
+
+fn status(pid: i32) -> Option<Vec<u8>> {
+    fd::read_small(&CString::new(format!("/proc/{pid}/status")).ok()?, STATUS_BYTES)
+}
+
+/// The threads of a process now.
+fn threads(pid: i32) -> Vec<i32> {
+    let entries = std::fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
+    entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect()
+}

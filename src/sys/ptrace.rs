@@ -1,0 +1,80 @@
+//! Tracing our own child: ptrace(2), as PTRACE_SEIZE has it (Linux 3.4). Every call is about one thread that we trace; of any
+//! other it fails with ESRCH and changes nothing.
+
+use super::check;
+use std::io;
+
+/// `struct user_regs_struct` of the architectures that are unwound, the larger of them.
+const REGISTER_BYTES: usize = 34 * 8;
+/// `siginfo_t`.
+const SIGINFO_BYTES: usize = 128;
+/// elf(5): the general registers.
+const NT_PRSTATUS: libc::c_int = 1;
+
+/// Begins to trace a process without stopping it, and all threads that it starts from now on. Whoever traces need not stay: with
+/// his end the process goes on as it is.
+pub fn seize(pid: i32) -> io::Result<()> {
+    let options = (libc::PTRACE_O_TRACECLONE | libc::PTRACE_O_TRACEEXEC) as libc::c_ulong;
+    // SAFETY: the request takes numbers only.
+    check(unsafe { libc::ptrace(libc::PTRACE_SEIZE, pid, 0, options) } as libc::c_int).map(drop)
+}
+
+/// Stops a running thread; the stop is told as [`EVENT_STOP`].
+pub fn interrupt(tid: i32) -> io::Result<()> {
+    // SAFETY: as above.
+    check(unsafe { libc::ptrace(libc::PTRACE_INTERRUPT, tid, 0, 0) } as libc::c_int).map(drop)
+}
+
+/// Lets a stopped thread go on, with this signal or, for 0, without one.
+pub fn go_on(tid: i32, signal: i32) {
+    // SAFETY: as above.
+    unsafe { libc::ptrace(libc::PTRACE_CONT, tid, 0, signal) };
+}
+
+/// Leaves a thread stopped that job control has stopped, as it would be without us.
+pub fn listen(tid: i32) {
+    // SAFETY: as above.
+    unsafe { libc::ptrace(libc::PTRACE_LISTEN, tid, 0, 0) };
+}
+
+/// The general registers of a stopped thread, as the kernel writes them.
+pub fn registers(tid: i32) -> io::Result<Vec<u8>> {
+    let mut bytes = vec![0; REGISTER_BYTES];
+    let mut vector = libc::iovec { iov_base: bytes.as_mut_ptr().cast(), iov_len: bytes.len() };
+    // SAFETY: `vector` and the buffer that it names are live for the call; the kernel shortens `iov_len` to what it wrote.
+    check(unsafe { libc::ptrace(libc::PTRACE_GETREGSET, tid, NT_PRSTATUS, &raw mut vector) } as libc::c_int)?;
+    let len = vector.iov_len;
+    bytes.truncate(len);
+    Ok(bytes)
+}
+
+/// The siginfo of the signal that a thread is stopped at, as the kernel writes it.
+pub fn siginfo(tid: i32) -> io::Result<Vec<u8>> {
+    let mut bytes = vec![0; SIGINFO_BYTES];
+    // SAFETY: the buffer is live and holds a whole siginfo_t.
+    check(unsafe { libc::ptrace(libc::PTRACE_GETSIGINFO, tid, 0, bytes.as_mut_ptr()) } as libc::c_int)?;
+    Ok(bytes)
+}
+
+/// A group-stop, the answer to an interruption, or a thread's first stop.
+pub const EVENT_STOP: i32 = libc::PTRACE_EVENT_STOP;
+
+/// How one thread came to stand still: the status of waitid(2), which is the signal and, above it, the event.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Stop {
+    pub signal: i32,
+    /// 0 where a signal is about to be delivered.
+    pub event: i32,
+}
+
+impl Stop {
+    pub fn from_status(status: i32) -> Stop {
+        Stop { signal: status & 0x7f, event: status >> 8 }
+    }
+}
+
+/// PR_GET_NO_NEW_PRIVS: no program that this process or its children execute gains a privilege.
+pub fn has_no_new_privileges() -> bool {
+    // SAFETY: the option takes numbers only.
+    unsafe { libc::prctl(libc::PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0) == 1 }
+}
