@@ -8,6 +8,7 @@ use crate::consent::{self, Channel};
 use crate::deliver::dsn::Dsn;
 use crate::deliver::proxy::{self, Environment};
 use crate::evidence::{core_file, oom};
+use crate::init::trace::{self, decision};
 use crate::report::names;
 use crate::spool::place::{self, Lasting};
 use crate::sys::process;
@@ -128,10 +129,14 @@ fn findings(loaded: &Loaded) -> Vec<Finding> {
         };
         add(Mark::Good, "RLIMIT_CORE", format!("soft {}, hard {}: obit leaves it alone", shown(soft), shown(hard)));
     }
-    match read("/proc/sys/kernel/yama/ptrace_scope").as_deref() {
-        None | Some("0" | "1") => add(Mark::Good, "ptrace", "a parent may trace its own child here".to_owned()),
-        Some(scope) => {
+    let scope = read("/proc/sys/kernel/yama/ptrace_scope").filter(|scope| !matches!(scope.as_str(), "0" | "1"));
+    match (decision::may_trace(settings.capture, trace::circumstances(None, false)), scope) {
+        (Err(why), _) => add(Mark::Note, "ptrace", format!("no stacks without a core: {why}")),
+        (Ok(()), Some(scope)) => {
             add(Mark::Note, "ptrace", format!("yama ptrace_scope is {scope}: a parent may not trace its child"))
+        }
+        (Ok(()), None) => {
+            add(Mark::Good, "ptrace", "a crash has the stacks of all threads, with or without a core".to_owned())
         }
     }
     match oom::counter() {

@@ -266,7 +266,7 @@ fn browser(bed: &Bed) {
     assert!(why.as_str().unwrap().contains("Closed by the choice of the API, user storageos at"), "{why}");
     browser.click("tbody a");
     browser.until("location.pathname.startsWith('/crashes/')");
-    assert_eq!(browser.eval("document.querySelector('pre').textContent"), "the end is near");
+    browser.until("[...document.querySelectorAll('pre')].some(pre => pre.textContent === 'the end is near')");
     drop(run);
     let (_run, address) = open(bed);
     browser.open(&format!("http://storageos:storageos@{address}/"));

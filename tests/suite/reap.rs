@@ -113,14 +113,15 @@ fn stopped_is_alive(bed: &Bed) {
     let run = bed.under([program("die").to_str().unwrap(), "wait"]).start();
     run.says("ready\n");
     let child = nix::unistd::Pid::from_raw(run.child());
-    let state = |wanted: &str| {
+    let state = |wanted: &[&str]| {
         let stat = std::fs::read_to_string(format!("/proc/{child}/stat")).ok()?;
-        stat.contains(&format!(") {wanted} ")).then_some(())
+        wanted.iter().any(|state| stat.contains(&format!(") {state} "))).then_some(())
     };
     nix::sys::signal::kill(child, Signal::SIGSTOP).unwrap();
-    run.until("the program is stopped", || state("T"));
+    // A stopped program that is traced shows the small letter: proc(5).
+    run.until("the program is stopped", || state(&["T", "t"]));
     run.signal(Signal::SIGCONT);
-    run.until("the program goes on", || state("S"));
+    run.until("the program goes on", || state(&["S"]));
     run.signal(Signal::SIGTERM);
     run.end().code(143);
 }
