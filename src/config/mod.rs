@@ -387,6 +387,7 @@ mod tests {
                 Some("SIZE|off") => "4096",
                 Some("CODES") => "2,3",
                 Some("text|json") => "json",
+                Some("auto|off|ptrace") => "ptrace",
                 Some("LEVEL") => "debug",
                 Some("FACT=/POINTER") => "nodes=/a",
                 Some("hold|purge") => "purge",
