@@ -15,6 +15,7 @@ mod ends;
 mod gosymbols;
 mod kills;
 mod last_resort;
+mod minidump;
 mod nameserver;
 mod need;
 mod panel;
@@ -61,6 +62,7 @@ fn main() -> ExitCode {
         panics::trials(),
         upgrade::trials(),
         symbols::trials(),
+        minidump::trials(),
         gosymbols::trials(),
         peers::trials(),
         container::trials(),
