@@ -58,7 +58,7 @@ pub fn read(elf: &[u8]) -> Option<GoBuild> {
         let (version, rest) = inline(blob.get(32..)?)?;
         (version, inline(rest).map(|(module, _)| module).unwrap_or_default())
     } else if flags & 1 == 0 && blob[14] == 8 {
-        let [version, module] = elf.words::<2>(address + 16)?;
+        let [version, module] = elf.words::<2>(address.checked_add(16)?)?;
         (string(&elf, version)?, string(&elf, module).unwrap_or_default())
     } else {
         return None;
@@ -103,7 +103,7 @@ fn header<'d>(elf: &Elf<'d>) -> Option<(u64, &'d [u8])> {
     elf.writable().find_map(|(address, bytes)| {
         let searched = bytes.len().min(SEARCH_BYTES);
         let at = (0..searched).step_by(ALIGN).find(|at| is_header(&bytes[*at..]))?;
-        Some((address + at as u64, &bytes[at..]))
+        Some((address.checked_add(at as u64)?, &bytes[at..]))
     })
 }
 
@@ -222,6 +222,14 @@ mod tests {
         let hostile = inline_blob("path\t\x1b[31mred\nbuild\tvcs.revision=a\x07b\n");
         let build = read(&elf(&hostile)).unwrap();
         assert_eq!((build.path.as_deref(), build.revision()), (Some("[31mred"), Some("ab")));
+    }
+
+    /// Found by the fuzzer.
+    #[test]
+    fn a_segment_at_the_end_of_the_address_space_does_no_harm() {
+        let mut bytes = elf(&pointer_blob(TEXT));
+        bytes[80..88].copy_from_slice(&(u64::MAX - 8).to_le_bytes());
+        assert_eq!(read(&bytes), None);
     }
 
     proptest! {

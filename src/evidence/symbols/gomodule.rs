@@ -61,7 +61,7 @@ fn head<'d>(elf: &Elf<'d>) -> Option<(u64, Head<'d>)> {
                 let head = bytes.get(*at..).and_then(Head::parse);
                 head.is_some_and(|head| head.functions_offset() < Some(head.data.len() as u64))
             })?;
-            Some((address + at as u64, Head::parse(&bytes[at..])?))
+            Some((address.checked_add(at as u64)?, Head::parse(&bytes[at..])?))
         })
     })
 }
