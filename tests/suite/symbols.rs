@@ -22,6 +22,7 @@ pub fn trials() -> Vec<Trial> {
         trial("a stripped program is named by its debug link, wherever the file is kept", &[OBJCOPY], debug_link),
         trial("a debug file of another build is not used, and said", &[OBJCOPY], other_build),
         trial("a stripped program is named by its build id below a root", &[OBJCOPY], build_id),
+        trial("the report of a stripped program is named by its build id below a root", &[OBJCOPY], reported),
         trial("a stripped program is named by the table inside it", &[OBJCOPY, Need::Tool("xz")], mini),
         trial("split debug information is read from its units and from its package", &[Need::Tool("dwp")], split),
         trial("a program with wrong bytes or without its end does no harm", &[OBJCOPY, Need::Tool("xz")], hostile),
@@ -336,6 +337,32 @@ fn build_id(bed: &Bed) {
     fs::create_dir_all(&kept).unwrap();
     fs::rename(directory.join("shop.debug"), kept.join(format!("{}.debug", &id[2..]))).unwrap();
     assert_told(&inlined(&bare, &program, &Roots::new([directory.join("root")])), "below a root");
+}
+
+/// From within the cage, which lets the examiner read below the roots.
+fn reported(bed: &Bed) {
+    const CRASH: &str = "static inline __attribute__((always_inline)) int take(volatile int *shelf) { return *shelf; }\n\
+        __attribute__((noinline)) int open_shop(volatile int *shelf) { return take(shelf) + 1; }\n\
+        int main(int argc, char **argv) { (void)argv; return open_shop(argc > 1 ? &argc : 0) + 2; }\n";
+    let directory = bed.path("");
+    built(&directory, "gcc", "shop", CRASH, &["-g", "-O1"]);
+    let notes = run(&directory, "readelf", &["-n", "shop"]);
+    let id = notes.split("Build ID: ").nth(1).and_then(|rest| rest.split_whitespace().next()).expect("a build id");
+    let kept = directory.join("root/.build-id").join(&id[..2]);
+    fs::create_dir_all(&kept).unwrap();
+    let file = kept.join(format!("{}.debug", &id[2..]));
+    run(&directory, "objcopy", &["--only-keep-debug", "shop", text(&file)]);
+    run(&directory, "objcopy", &["--strip-all", "shop", "bare"]);
+    let root = directory.join("root");
+    bed.run(&["--debug-dirs", text(&root)], [&directory.join("bare")]).end();
+    let shown = bed.obit(["crashes", "show", "--json"]).end().stdout();
+    let report: serde_json::Value = serde_json::from_str(&shown).expect("a report");
+    let frames = &report["threads"][0]["stack"]["frames"];
+    let told = |i: usize| (frames[i]["function"].as_str(), frames[i]["line"].as_u64(), frames[i]["in_app"].as_bool());
+    assert_eq!(told(0), (Some("take"), Some(1), Some(true)), "{report}");
+    assert_eq!(told(1), (Some("open_shop"), Some(2), Some(true)), "{report}");
+    assert_eq!(told(2), (Some("main"), Some(3), Some(true)), "{report}");
+    assert!(frames[0]["file"].as_str().is_some_and(|file| file.ends_with("/shop.c")));
 }
 
 fn mini(bed: &Bed) {
