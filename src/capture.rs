@@ -11,6 +11,7 @@ use crate::config::Settings;
 use crate::evidence::autopsy::{self, Autopsy};
 use crate::evidence::images::{self, Files};
 use crate::evidence::live::{self, LiveMemory, Taken};
+use crate::evidence::minidump;
 use crate::evidence::symbols::Roots;
 use crate::evidence::unwind;
 use crate::spool::memory;
@@ -50,9 +51,10 @@ fn look(held: &Held, settings: &Settings) -> Result<Autopsy, String> {
     let (images, not_loaded) = images::loaded(&snapshot, &memory, &files);
     let unwound = unwind::all(&snapshot, &memory, &images);
     let abort_message = autopsy::abort_message(&images, &memory);
+    let minidump = settings.minidump.then(|| minidump::of(&snapshot, &memory, &images));
     let _ = fd::write(held.done.as_fd(), b"!");
 
     let named = autopsy::name(unwound, &images, &roots);
     gaps.extend(held.gaps.iter().cloned().chain(snapshot.gaps).chain(not_loaded).chain(named.gaps));
-    Ok(Autopsy { signal: snapshot.signal, abort_message, gaps, ..named })
+    Ok(Autopsy { signal: snapshot.signal, abort_message, minidump, gaps, ..named })
 }

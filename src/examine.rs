@@ -19,7 +19,7 @@ use crate::evidence::autopsy::{self, Autopsy};
 use crate::evidence::core_pattern::Dead;
 use crate::evidence::images::Files;
 use crate::evidence::symbols::Roots;
-use crate::evidence::{build_id, core, core_file, host, java_log, oom, panic, shell, toolchain, zombie};
+use crate::evidence::{build_id, core, core_file, host, java_log, minidump, oom, panic, shell, toolchain, zombie};
 use crate::limits;
 use crate::report::build::{self, Learnt};
 use crate::report::group::{self, Budget};
@@ -120,7 +120,9 @@ pub fn examine(
         Some(Err(gap)) => learnt.gaps.push(Gap::of(gap)),
         None => {}
     }
-    match core.map(|core| core.and_then(|core| dissect(&core, &case, &roots).map(|autopsy| (autopsy, core.path)))) {
+    match core
+        .map(|core| core.and_then(|core| dissect(&core, &case, settings, &roots).map(|autopsy| (autopsy, core.path))))
+    {
         Some(Ok((autopsy, path))) => (learnt.autopsy, learnt.core_file) = (Some(autopsy), Some(path)),
         Some(Err(why)) => learnt.gaps.push(Gap { what: "core file".to_owned(), why }),
         None => {}
@@ -209,13 +211,15 @@ fn code_directories(case: &Case, roots: &Roots) -> Vec<PathBuf> {
 }
 
 /// The stacks in a core, once its notes say that it is of this process.
-fn dissect(found: &core_file::Found, case: &Case, roots: &Roots) -> Result<Autopsy, String> {
+fn dissect(found: &core_file::Found, case: &Case, settings: &Settings, roots: &Roots) -> Result<Autopsy, String> {
     let bytes = map::file(&found.file).map_err(|error| format!("{}: {error}", found.path.display()))?;
     let core = core::read(bytes).map_err(|why| format!("{}: {why}", found.path.display()))?;
     if core.snapshot.pid.is_some_and(|pid| Some(pid) != case.pid) {
         return Err(format!("{} is of another process", found.path.display()));
     }
-    Ok(autopsy::of(&core.snapshot, &core.memory, &Files::by_path(None), roots).0)
+    let (autopsy, images) = autopsy::of(&core.snapshot, &core.memory, &Files::by_path(None), roots);
+    let minidump = settings.minidump.then(|| minidump::of(&core.snapshot, &core.memory, &images));
+    Ok(Autopsy { minidump, ..autopsy })
 }
 
 /// Opens a file of the program's, which may be anything by now, without waiting for it.

@@ -60,6 +60,8 @@ pub struct Settings {
     pub debug_dirs: Vec<PathBuf>,
     /// Whether the program is traced, so that its stacks can be read as it dies.
     pub capture: Capture,
+    /// Raw memory of the stacks is kept and goes along.
+    pub minidump: bool,
 
     /// As given; checked by whoever sends.
     pub dsn: Option<String>,
@@ -139,6 +141,7 @@ impl Default for Settings {
             termination_log: Some(PathBuf::from("/dev/termination-log")),
             debug_dirs: Vec::new(),
             capture: Capture::Auto,
+            minidump: false,
             dsn: None,
             release: None,
             environment: None,

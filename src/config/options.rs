@@ -214,6 +214,16 @@ pub static SETTINGS: &[Setting] = &[
         show: |s| show_capture(s.capture).to_owned(),
     },
     Setting {
+        name: "minidump",
+        short: None,
+        also: &[],
+        value: None,
+        section: Report,
+        help: "Keep a minidump of each crash and send it along: raw memory, in which secrets may stand unmasked",
+        apply: |s, v| boolean(v).map(|on| s.minidump = on),
+        show: |s| s.minidump.to_string(),
+    },
+    Setting {
         name: "debug-dirs",
         short: None,
         also: &[],

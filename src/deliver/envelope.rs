@@ -9,6 +9,7 @@ use super::sender::Sender;
 use crate::limits;
 use crate::report::{Report, Session, SessionStatus, names, text};
 use crate::spool::Discard;
+use data_encoding::BASE64;
 use serde_json::{Value, json};
 
 /// How much of a report goes along.
@@ -16,7 +17,7 @@ use serde_json::{Value, json};
 pub enum Size {
     /// What everybody should take.
     Trimmed,
-    /// Without the end of stderr as a file; its last lines are in the event.
+    /// Without attachments; the last lines of stderr are in the event.
     Bare,
     Whole,
 }
@@ -44,6 +45,11 @@ pub fn crash(report: &Report, sender: &Sender, size: Size, sent_at_unix_ms: u64)
     if let Some(tail) = tail {
         let headers = json!({"type": "attachment", "filename": "stderr.txt", "content_type": "text/plain", "attachment_type": "event.attachment"});
         item(&mut envelope, headers, tail.text.as_bytes());
+    }
+    let minidump = report.minidump.as_deref().filter(|_| size == Size::Whole);
+    if let Some(bytes) = minidump.and_then(|text| BASE64.decode(text.as_bytes()).ok()) {
+        let headers = json!({"type": "attachment", "filename": "minidump.dmp", "content_type": "application/x-dmp", "attachment_type": "event.minidump"});
+        item(&mut envelope, headers, &bytes);
     }
     envelope
 }

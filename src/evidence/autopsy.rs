@@ -33,6 +33,9 @@ pub struct Autopsy {
     pub images: Vec<Image>,
     /// What abort(3), assert(3) or the allocator said.
     pub abort_message: Option<String>,
+    /// In base64, where it was asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub minidump: Option<String>,
     /// `what: why`.
     pub gaps: Vec<String>,
 }

@@ -11,6 +11,8 @@
 use super::images::LoadedImage;
 use super::memory::Memory;
 use super::snapshot::{Arch, Registers, Snapshot, Thread};
+use crate::sys::clock;
+use data_encoding::BASE64;
 
 /// The whole file. Sentry takes 100 MiB, a spool with room for a hundred reports less.
 pub const BYTES: usize = 2 << 20;
@@ -38,6 +40,15 @@ pub struct Circumstances<'a> {
     /// As uname(1) has it, `6.18.0`.
     pub kernel: &'a str,
     pub cpus: u32,
+}
+
+/// The file in base64, as a report holds it, of a death on this machine and just now.
+pub fn of(snapshot: &Snapshot, memory: &impl Memory, images: &[LoadedImage]) -> String {
+    let kernel = nix::sys::utsname::uname().ok().and_then(|uname| uname.release().to_str().map(str::to_owned));
+    let cpus = std::thread::available_parallelism().map_or(1, |n| u32::try_from(n.get()).unwrap_or(u32::MAX));
+    let circumstances =
+        Circumstances { at_unix_ms: clock::unix_ms(), kernel: kernel.as_deref().unwrap_or_default(), cpus };
+    BASE64.encode(&write(snapshot, memory, images, &circumstances))
 }
 
 /// The file. `images` are those of [`images::loaded`](super::images::loaded).

@@ -169,6 +169,7 @@ fn facts(case: &Case, scrubber: &mut Scrubber) -> Report {
         exceptions: Vec::new(),
         threads: Vec::new(),
         images: Vec::new(),
+        minidump: None,
         host: Host::default(),
         kubernetes: BTreeMap::new(),
         fingerprint: group::fingerprint(case),
@@ -199,10 +200,11 @@ fn stderr_tail(tail: &Tail, scrubber: &mut Scrubber) -> StderrTail {
 pub fn shortened(mut report: Report) -> Report {
     const TAIL_JSON_BYTES: usize = 4 * 1024;
     report.process.env.clear();
+    report.minidump = None;
     if let Some(tail) = &mut report.stderr_tail {
         tail.text = tail.text.split_off(fitting(&tail.text, TAIL_JSON_BYTES));
     }
-    report.gaps.push(Gap::of("environment, older stderr: the disk has no room for them"));
+    report.gaps.push(Gap::of("environment, older stderr, minidump: the disk has no room for them"));
     report
 }
 

@@ -62,6 +62,9 @@ pub struct Report {
     /// The ELF files that their frames are in.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub images: Vec<Image>,
+    /// Raw memory, in base64; only where it was asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub minidump: Option<String>,
     #[serde(default)]
     pub host: Host,
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]

@@ -52,6 +52,7 @@ pub fn put(report: &mut Report, mut autopsy: Autopsy, scrubber: &mut Scrubber) {
     }
     report.process.threads_at_death = u32::try_from(autopsy.threads.len()).ok();
     report.images = autopsy.images;
+    report.minidump = autopsy.minidump;
     // A runtime that printed its own threads (goroutines, Java's) knows them better than its machine code does.
     if report.threads.is_empty() {
         report.threads = autopsy.threads;

@@ -111,6 +111,7 @@ pub fn rows(report: &Report, state: &str, now_unix_ms: u64) -> Vec<(&'static str
         ("host", host(report)),
         ("container", report.host.container_id.as_ref().map(|id| id.chars().take(12).collect()).unwrap_or_default()),
         ("kubernetes", kubernetes.join(", ")),
+        ("minidump", report.minidump.as_ref().map(|text| size(text.len() as u64 / 4 * 3)).unwrap_or_default()),
         ("core file", process.core_file.clone().unwrap_or_default()),
         ("core pattern", core_pattern(report)),
         ("report", format!("{}, {state}{minimal}", report.event_id)),

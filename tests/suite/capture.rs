@@ -2,6 +2,7 @@
 
 use crate::bed::{Bed, Setup, both, first, program, trial};
 use crate::need::Need;
+use crate::server::{Mood, Server};
 use libtest_mimic::Trial;
 use nix::sys::signal::Signal;
 use serde_json::Value;
@@ -17,6 +18,7 @@ pub fn trials() -> Vec<Trial> {
         trial("a thousand threads that come and go end the capture, and the report says so", RIGHTS, let_go),
         trial("with capture off nobody traces, and the report says so", RIGHTS, off),
         trial("a tracer that is no user's business leaves a user's program alone", RIGHTS, as_a_user),
+        trial("a minidump goes along only where it was asked for", RIGHTS, minidump),
         trial("equal stacks are one group at Sentry, whatever the addresses", RIGHTS, alike),
     ];
     trials.extend(both("a crash has its calls with files and lines, and where the fault was", RIGHTS, nested));
@@ -163,6 +165,16 @@ fn as_a_user(bed: &Bed) {
     assert!(report(bed)["gaps"].to_string().contains("set-user-id program would lose its privilege"));
     bed.command("setpriv").args(user).args(["--no-new-privs"]).args(&dies).end().code(139);
     assert_eq!(own_calls(crashed(&report(bed)))[..3], fault_calls());
+}
+
+fn minidump(bed: &Bed) {
+    let server = Server::new(Mood::Status(200));
+    let command = || [program("fall").into_os_string(), "nested".into()];
+    bed.run(&["--report-wait", "30s"], command()).env("OBIT_DSN", &server.dsn).end().code(139);
+    bed.run(&["--report-wait", "30s", "--minidump"], command()).env("OBIT_DSN", &server.dsn).end().code(139);
+    let taken = server.taken();
+    let dumps: Vec<_> = taken.iter().map(|envelope| envelope.attachment("minidump.dmp")).collect();
+    assert!(dumps[0].is_none() && dumps[1].as_ref().is_some_and(|dump| dump.starts_with(b"MDMP")), "{dumps:?}");
 }
 
 fn alike(bed: &Bed) {

@@ -8,6 +8,7 @@ mod client;
 mod commands;
 mod consent;
 mod container;
+mod cores;
 mod daily;
 mod delivery;
 mod docker;
@@ -43,6 +44,7 @@ fn main() -> ExitCode {
     let trials = [
         capture::trials(),
         commands::trials(),
+        cores::trials(),
         ends::trials(),
         signals::trials(),
         stop::trials(),

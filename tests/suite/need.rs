@@ -12,6 +12,8 @@ pub enum Need {
     Room,
     /// A program on PATH.
     Tool(&'static str),
+    /// core_pattern names a file in the process's own directory.
+    PlainCores,
     /// We are root: then obit may trace whatever it starts.
     Root,
     /// obit itself with the fault points of a debug build.
@@ -35,6 +37,11 @@ impl Need {
     fn look(self) -> Option<String> {
         match self {
             Need::Room => room_missing(),
+            Need::PlainCores => {
+                let pattern = std::fs::read_to_string("/proc/sys/kernel/core_pattern").unwrap_or_default();
+                let is_plain = pattern.starts_with("core") && !pattern.contains('/');
+                (!is_plain).then(|| format!("core_pattern is {:?}, no plain file", pattern.trim()))
+            }
             Need::Root => (!nix::unistd::geteuid().is_root()).then(|| "needs root".to_owned()),
             Need::Tool(name) => (!on_path(name)).then(|| format!("no {name} on PATH")),
             Need::FaultPoints => (!cfg!(debug_assertions) || std::env::var_os("OBIT_TEST_INIT").is_some())

@@ -48,6 +48,11 @@ impl Envelope {
         self.items.iter().find(|(header, _)| header["type"] == kind).map(|(_, payload)| &**payload)
     }
 
+    /// The content of an attachment of that name.
+    pub fn attachment(&self, filename: &str) -> Option<&[u8]> {
+        self.items.iter().find(|(header, _)| header["filename"] == filename).map(|(_, payload)| &**payload)
+    }
+
     pub fn json(&self, kind: &str) -> Option<Value> {
         self.item(kind).map(|payload| serde_json::from_slice(payload).expect("JSON"))
     }

@@ -176,6 +176,10 @@ impl Walker<'_> {
         if let Some(caller) = convention::frame_pointer(cpu, memory, is_code) {
             return told(caller, true, Trust::Fp);
         }
+        // The outermost frame ends the chain by a null; what lies further out is nobody's.
+        if call.is_return && cpu.fp() == Some(0) {
+            return None;
+        }
         convention::scan(cpu, memory, is_code).and_then(|caller| told(caller, true, Trust::Scan))
     }
 

@@ -70,6 +70,7 @@ fn segfault() -> Report {
         exceptions: Vec::new(),
         threads: Vec::new(),
         images: Vec::new(),
+        minidump: None,
         host: Host {
             name: "web-5d9c7".to_owned(),
             arch: "x86_64".to_owned(),

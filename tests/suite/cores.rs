@@ -1,0 +1,248 @@
+//! Cores of real crashes: `obit core` beside gdb, and what becomes of a core beside a report.
+
+use crate::bed::{Bed, program, trial, trial_with};
+use crate::need::Need;
+use libtest_mimic::Trial;
+use serde_json::Value;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+const GDB: &[Need] = &[Need::Tool("gdb"), Need::PlainCores];
+const CORES: &[Need] = &[Need::PlainCores];
+
+/// How a program is built.
+const BUILDS: [(&str, &[&str]); 5] = [
+    ("with debug information", &["-g", "-O1"]),
+    ("optimised, without frame pointers", &["-g", "-O2", "-fomit-frame-pointer"]),
+    ("stripped", &["-O2", "-s"]),
+    ("static", &["-g", "-O1", "-static"]),
+    ("not position-independent", &["-g", "-O1", "-no-pie"]),
+];
+const WAYS: [&str; 10] =
+    ["nested", "inlined", "abort", "assert", "free", "divide", "call", "handler", "altstack", "threads"];
+
+pub fn trials() -> Vec<Trial> {
+    let mut trials: Vec<Trial> = BUILDS
+        .into_iter()
+        .map(|(name, flags)| {
+            let name = format!("every call of every thread is where gdb finds it, in a program that is {name}");
+            trial_with(&name, GDB, move |bed| beside_gdb(bed, flags))
+        })
+        .collect();
+    trials.extend([
+        trial("a stack that overflowed is told by its two ends", CORES, overflow),
+        trial("a core that is cut short is read as far as it goes, and noise is refused", CORES, cut),
+        trial("the core of a crash is in its report where nobody could trace", CORES, in_report),
+        trial("a link named core and the core of another process are left alone", CORES, not_ours),
+        trial("what is no core is refused with a sentence", &[], no_core),
+    ]);
+    trials
+}
+
+fn compile(bed: &Bed, name: &str, flags: &[&str]) -> PathBuf {
+    let made = bed.path(name);
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/cores/crash.c");
+    let output =
+        Command::new("cc").args(flags).arg("-Wno-infinite-recursion").arg("-o").arg(&made).arg(source).output();
+    let output = output.expect("a C compiler");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    made
+}
+
+/// The core that the program leaves in a directory of its own.
+fn core_of(bed: &Bed, program: &Path, way: &str) -> PathBuf {
+    let directory = bed.path(format!("{way}-{}", crate::bed::fresh_number()));
+    std::fs::create_dir(&directory).unwrap();
+    let script = format!("cd {} && ulimit -c unlimited && exec {} {way}", directory.display(), program.display());
+    bed.command("sh").args(["-c", &script]).env("LANG", "C").end();
+    let entries = std::fs::read_dir(&directory).unwrap().flatten();
+    let core = entries.map(|entry| entry.path()).find(|path| path.to_string_lossy().contains("/core"));
+    core.unwrap_or_else(|| panic!("{way} left no core in {}", directory.display()))
+}
+
+fn read(bed: &Bed, core: &Path) -> Value {
+    let shown = bed.obit(["core".as_ref(), core.as_os_str(), "--json".as_ref()]).end();
+    shown.code(0);
+    serde_json::from_str(&shown.stdout()).unwrap_or_else(|error| panic!("{error}: {}", shown.stderr()))
+}
+
+/// One call: its program counter, function and line, as far as they are told.
+#[derive(Clone, PartialEq, Debug)]
+struct Call {
+    pc: u64,
+    function: String,
+    line: Option<u64>,
+}
+
+/// Thread by thread; inlined calls share their caller's program counter.
+fn calls(core: &Value) -> Vec<(u64, Vec<Call>)> {
+    let hex = |value: &Value| u64::from_str_radix(value.as_str()?.trim_start_matches("0x"), 16).ok();
+    let call = |frame: &Value| Call {
+        pc: hex(&frame["pc"]).expect("a pc"),
+        function: frame["function"].as_str().unwrap_or_default().to_owned(),
+        line: frame["line"].as_u64(),
+    };
+    let stack = |thread: &Value| thread["frames"].as_array().expect("frames").iter().map(call).collect();
+    let threads = core["threads"].as_array().expect("threads").iter();
+    let mut threads: Vec<_> = threads.map(|thread| (thread["tid"].as_u64().expect("a tid"), stack(thread))).collect();
+    threads.sort_by_key(|(tid, _)| *tid);
+    threads
+}
+
+/// The same of gdb: its Python says what its text leaves out.
+fn by_gdb(program: &Path, core: &Path) -> Vec<(u64, Vec<Call>)> {
+    const SCRIPT: &str = "python
+for t in gdb.selected_inferior().threads():
+    t.switch()
+    f = gdb.newest_frame()
+    while f is not None:
+        s = f.find_sal()
+        # Guesses of gdb's about calls that left no trace on the stack.
+        if f.type() != gdb.TAILCALL_FRAME: print('CALL', t.ptid[1], f.pc(), f.name() or '-', s.line if s.symtab else 0, 'signal' if f.type() == gdb.SIGTRAMP_FRAME else 'call')
+        f = f.older()
+";
+    let directory = tempfile::tempdir().unwrap();
+    let script = directory.path().join("calls.gdb");
+    std::fs::write(&script, SCRIPT).unwrap();
+    let output = Command::new("gdb")
+        .args(["-batch", "-nx", "-iex", "set debuginfod enabled off", "-iex", "set auto-load off"])
+        .args(["-iex", "set backtrace past-main on", "-iex", "set backtrace past-entry on", "-x"])
+        .args([&script, program, core])
+        .output()
+        .expect("gdb");
+    let text = String::from_utf8_lossy(&output.stdout);
+    let mut threads: Vec<(u64, Vec<Call>)> = Vec::new();
+    for line in text.lines().filter_map(|line| line.strip_prefix("CALL ")) {
+        let words: Vec<&str> = line.split(' ').collect();
+        let [tid, pc, function, line, kind] = words[..] else { panic!("{line}") };
+        let function = if kind == "signal" { "<signal handler called>" } else { function };
+        let (tid, pc) = (tid.parse().expect("a tid"), pc.parse().expect("a pc"));
+        let call = Call { pc, function: function.to_owned(), line: line.parse().ok().filter(|line| *line > 0) };
+        match threads.last_mut().filter(|(last, _)| *last == tid) {
+            Some((_, calls)) => calls.push(call),
+            None => threads.push((tid, vec![call])),
+        }
+    }
+    assert!(!threads.is_empty(), "{text}{}", String::from_utf8_lossy(&output.stderr));
+    threads.sort_by_key(|(tid, _)| *tid);
+    threads
+}
+
+fn beside_gdb(bed: &Bed, flags: &[&str]) {
+    let program = compile(bed, "crash", flags);
+    for way in WAYS {
+        let core = core_of(bed, &program, way);
+        let (ours, theirs) = (calls(&read(bed, &core)), by_gdb(&program, &core));
+        let tids = |threads: &[(u64, Vec<Call>)]| threads.iter().map(|(tid, _)| *tid).collect::<Vec<_>>();
+        assert_eq!(tids(&ours), tids(&theirs), "{way}");
+        for ((tid, ours), (_, theirs)) in ours.iter().zip(&theirs) {
+            let pcs = |calls: &[Call]| calls.iter().map(|call| call.pc).collect::<Vec<_>>();
+            assert_eq!(pcs(ours), pcs(theirs), "{way}, thread {tid}\n{ours:#x?}\n{theirs:#x?}");
+            for (ours, theirs) in ours.iter().zip(theirs) {
+                // Only of code with debug information gdb knows the line; libc has it where its package is installed.
+                if theirs.line.is_some() {
+                    assert_eq!((ours.line, &ours.function), (theirs.line, &theirs.function), "{way}, {theirs:#x?}");
+                }
+            }
+        }
+    }
+}
+
+fn overflow(bed: &Bed) {
+    let program = compile(bed, "crash", &["-g", "-O1"]);
+    let core = read(bed, &core_of(bed, &program, "deep"));
+    let thread = &core["threads"][0];
+    let frames = thread["frames"].as_array().expect("frames");
+    assert!((150..400).contains(&frames.len()), "{}", frames.len());
+    assert_eq!((frames[0]["function"].as_str(), frames[0]["trust"].as_str()), (Some("deeper"), Some("context")));
+    assert!(frames.iter().any(|frame| frame["function"] == "main"), "{thread}");
+    assert!(thread["omitted"]["frames"].as_u64() > Some(10_000), "{}", thread["omitted"]);
+}
+
+fn cut(bed: &Bed) {
+    let program = compile(bed, "crash", &["-g", "-O1"]);
+    let core = std::fs::read(core_of(bed, &program, "threads")).unwrap();
+    let piece = bed.path("piece");
+    for eighth in 0..8 {
+        let len = core.len() * eighth / 8;
+        std::fs::write(&piece, &core[..len]).unwrap();
+        let ended = bed.obit(["core".as_ref(), piece.as_os_str(), "--json".as_ref()]).end();
+        match len {
+            0 => ended.code(1).complains("cannot be read as a core"),
+            _ => ended.code(0),
+        };
+        if len > 0 {
+            let read: Value = serde_json::from_str(&ended.stdout()).unwrap();
+            assert_eq!(read["threads"].as_array().map(Vec::len), Some(9), "{len}");
+            assert!(read["gaps"].to_string().contains("memory: "), "{len}: {}", read["gaps"]);
+        }
+    }
+    let mut noise = core;
+    let mut state = 88_172_645_463_325_252u64;
+    for _ in 0..20 {
+        for _ in 0..64 {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            let at = state as usize % 8192.min(noise.len());
+            noise[at] ^= (state >> 32) as u8;
+        }
+        std::fs::write(&piece, &noise).unwrap();
+        let fate = bed.obit(["core".as_ref(), piece.as_os_str()]).end().fate;
+        assert!(matches!(fate, crate::bed::Fate::Exited(0 | 1)), "{fate:?}");
+    }
+}
+
+fn crash_with_core(bed: &Bed, directory: &Path, way: &str) -> Value {
+    let fall = program("fall");
+    let script = format!(
+        "cd {} && ulimit -c unlimited && exec {} run --capture off -- {} {way}",
+        directory.display(),
+        crate::bed::binary().display(),
+        fall.display()
+    );
+    bed.command("sh").args(["-c", &script]).end();
+    serde_json::from_str(&bed.obit(["crashes", "show", "--json"]).end().stdout()).expect("a report")
+}
+
+fn in_report(bed: &Bed) {
+    let directory = bed.path("place");
+    std::fs::create_dir(&directory).unwrap();
+    let report = crash_with_core(bed, &directory, "nested");
+    let threads = report["threads"].to_string();
+    assert!(threads.contains("inner") && threads.contains("fall.c"), "{report}");
+    let path = report["process"]["core_file"].as_str().expect("its core");
+    assert!(Path::new(path).exists() && path.starts_with(directory.to_str().unwrap()), "{path}");
+    assert_eq!(report["exceptions"][0]["value"], "SEGV_MAPERR at 0x0");
+}
+
+fn not_ours(bed: &Bed) {
+    // Where the kernel cannot write its own, whatever lies under the name is not the core of this death.
+    let directory = bed.path("place");
+    std::fs::create_dir(&directory).unwrap();
+    let name = std::fs::read_to_string("/proc/sys/kernel/core_pattern").unwrap();
+    let other = core_of(bed, &compile(bed, "crash", &["-g", "-O1"]), "nested");
+    let planted = directory.join(name.trim());
+    std::fs::create_dir(&planted).unwrap();
+    let report = crash_with_core(bed, &directory, "nested");
+    assert_eq!(report["process"]["core_file"], Value::Null);
+    assert_eq!(report["threads"], Value::Null, "{report}");
+    std::fs::remove_dir(&planted).unwrap();
+    std::os::unix::fs::symlink(&other, &planted).unwrap();
+    let before = std::fs::read(&other).unwrap();
+    crash_with_core(bed, &directory, "nested");
+    // The kernel replaces the link; what it pointed to is as it was.
+    assert_eq!(std::fs::read(&other).unwrap(), before);
+}
+
+fn no_core(bed: &Bed) {
+    let refused = |path: &Path, sentence: &str| {
+        bed.obit(["core".as_ref(), path.as_os_str()]).end().code(1).complains(sentence);
+    };
+    refused(Path::new("/bin/sh"), "it is an ELF file, but no core");
+    refused(Path::new("/no/such/core"), "cannot read /no/such/core");
+    refused(Path::new("/proc"), "not a regular file");
+    let text = bed.path("text");
+    std::fs::write(&text, "core").unwrap();
+    refused(&text, "it is no 64-bit little-endian ELF file");
+}
