@@ -48,7 +48,7 @@ const DAILY: [Field; 23] = [
 ];
 
 /// What a crash report says of the cluster and of the death; the product's part is what the last inventory said.
-const CRASH: [Field; 18] = [
+const CRASH: [Field; 19] = [
     ("API version", "/contexts/product/api_version", Text("1")),
     ("Cluster ID", "/tags/cluster.id", Hash),
     ("CPU architechture", "/contexts/device/arch", Something),
@@ -64,6 +64,7 @@ const CRASH: [Field; 18] = [
     ("License type", "/contexts/product/license_type", Text("basic")),
     ("Logging user", "/contexts/logging/logging_user", Text("storageos")),
     ("Server name", "/server_name", Something),
+    ("Stacktrace", "/exception/values/0/stacktrace/frames/0", Something),
     ("StorageOS build information (CI pipeline reference)", "/contexts/product/build_ref", Text("0a1b2c3d")),
     ("StorageOS version", "/contexts/product/version", Text("1.5.3")),
     ("Whether a core dump occured", "/tags/exit.core_dumped", Something),

@@ -19,6 +19,7 @@ mod last_resort;
 mod minidump;
 mod nameserver;
 mod need;
+mod page;
 mod panel;
 mod panics;
 mod peers;
@@ -31,6 +32,7 @@ mod server;
 mod signals;
 mod stderr;
 mod stop;
+mod switches;
 mod symbols;
 mod terminal;
 mod tls;
@@ -41,7 +43,7 @@ use std::process::ExitCode;
 
 fn main() -> ExitCode {
     let arguments = libtest_mimic::Arguments::from_args();
-    let trials = [
+    let mut trials: Vec<_> = [
         capture::trials(),
         commands::trials(),
         cores::trials(),
@@ -59,6 +61,7 @@ fn main() -> ExitCode {
         tls::trials(),
         proxied::trials(),
         consent::trials(),
+        switches::trials(),
         daily::trials(),
         panel::trials(),
         panics::trials(),
@@ -73,6 +76,7 @@ fn main() -> ExitCode {
     .into_iter()
     .flatten()
     .collect();
+    trials.extend(page::trials(&trials));
     let conclusion = libtest_mimic::run(&arguments, trials);
     need::clean_up();
     conclusion.exit_code()

@@ -86,6 +86,13 @@ fn pages_call(bed: &Bed) {
     assert!(by.starts_with("the choice of the API, user storageos at 2"), "{by}");
 }
 
+/// The API takes this choice, and the run is over.
+pub fn switched(bed: &Bed, body: &str) {
+    let (run, address) = open(bed);
+    assert_eq!(put(&address, body).status, 200);
+    drop(run);
+}
+
 fn password(bed: &Bed) {
     let (_run, address) = open(bed);
     assert_eq!(ask(&address, "GET", "/v1/health", &[], "").body, "{\"status\":\"ok\"}\n");

@@ -49,7 +49,7 @@ pub fn signed(bed: &Bed, key: &str, arguments: &[&str]) -> Value {
     serde_json::from_str(&sign.stdout()).expect("an object")
 }
 
-fn record(bed: &Bed, latest: &str, severity: &str) -> String {
+pub fn record(bed: &Bed, latest: &str, severity: &str) -> String {
     let record = signed(
         bed,
         "signing-key.pem",
@@ -71,7 +71,7 @@ fn with_question(bed: &Bed, setup: Setup, server: &NameServer) -> Setup {
         .env("OBIT_DNS_RESOLVER", server.address.to_string())
 }
 
-fn asks(bed: &Bed, server: &NameServer) -> Setup {
+pub fn asks(bed: &Bed, server: &NameServer) -> Setup {
     with_question(bed, bed.obit(["upgrade", "check", "--json"]), server)
 }
 

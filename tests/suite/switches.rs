@@ -1,0 +1,135 @@
+//! Each way of switching off, and each channel: what must be closed is not one packet, the others still work. One trial each.
+
+use crate::bed::{Bed, Setup, trial_with};
+use crate::nameserver::{Mood as Answers, NameServer};
+use crate::panel;
+use crate::server::{Mood, Server};
+use crate::upgrade;
+use libtest_mimic::Trial;
+
+/// Channels that a switch closes.
+#[derive(Clone, Copy)]
+struct Closes {
+    errors: bool,
+    daily: bool,
+    dns: bool,
+}
+
+const ERRORS: Closes = Closes { errors: true, daily: false, dns: false };
+const DAILY: Closes = Closes { errors: false, daily: true, dns: false };
+const DNS: Closes = Closes { errors: false, daily: false, dns: true };
+const TELEMETRY: Closes = Closes { errors: false, daily: true, dns: true };
+const ALL: Closes = Closes { errors: true, daily: true, dns: true };
+const NONE: Closes = Closes { errors: false, daily: false, dns: false };
+
+/// How it is thrown.
+#[derive(Clone, Copy)]
+enum Switch {
+    Nobody,
+    Variable(&'static str, &'static str),
+    /// Of `obit run`; commands know its twin, the variable.
+    Flag(&'static str, &'static str),
+    Choice(&'static [&'static str]),
+    /// The body of the page's PUT.
+    Api(&'static str),
+    /// A field of the spec.
+    Spec(&'static str),
+}
+use Switch::{Api, Choice, Flag, Nobody, Spec, Variable};
+
+const SWITCHES: [(Switch, Closes); 27] = [
+    (Nobody, NONE),
+    (Variable("DISABLE_TELEMETRY", "true"), TELEMETRY),
+    (Variable("DISABLE_ERROR_REPORTING", "true"), ERRORS),
+    (Variable("DISABLE_CRASH_REPORTING", "1"), ERRORS),
+    (Variable("DISABLE_VERSION_CHECK", "1"), DNS),
+    (Variable("DO_NOT_TRACK", "1"), ALL),
+    (Variable("OBIT_DISABLE_TELEMETRY", "yes"), TELEMETRY),
+    (Variable("OBIT_DISABLE_ERROR_REPORTING", "on"), ERRORS),
+    (Variable("OBIT_DISABLE_CRASH_REPORTING", "1"), ERRORS),
+    (Variable("OBIT_DISABLE_VERSION_CHECK", "1"), DNS),
+    // What cannot be read is taken for off.
+    (Variable("DISABLE_TELEMETRY", "perhaps"), TELEMETRY),
+    (Variable("DISABLE_ERROR_REPORTING", "perhaps"), ERRORS),
+    (Variable("DISABLE_TELEMETRY", "false"), NONE),
+    (Variable("DISABLE_ERROR_REPORTING", "0"), NONE),
+    (Flag("--no-telemetry", "OBIT_NO_TELEMETRY"), TELEMETRY),
+    (Flag("--no-error-reporting", "OBIT_NO_ERROR_REPORTING"), ERRORS),
+    (Flag("--no-version-check", "OBIT_NO_VERSION_CHECK"), DNS),
+    (Choice(&[]), ALL),
+    (Choice(&["--channel", "errors"]), ERRORS),
+    (Choice(&["--channel", "daily"]), DAILY),
+    (Choice(&["--channel", "dns"]), DNS),
+    (Api(r#"{"telemetryEnabled": false}"#), TELEMETRY),
+    (Api(r#"{"reportErrors": false}"#), ERRORS),
+    (Api(r#"{"telemetryEnabled": false, "reportErrors": false}"#), ALL),
+    (Spec("disableTelemetry"), ALL),
+    (Spec("disableErrorReporting"), ERRORS),
+    (Spec("disableVersionCheck"), DNS),
+];
+
+pub fn trials() -> Vec<Trial> {
+    SWITCHES
+        .into_iter()
+        .map(|(switch, closes)| {
+            let name = format!("{} {}", told(switch), tells(closes));
+            trial_with(&name, &[], move |bed| thrown(bed, switch, closes))
+        })
+        .collect()
+}
+
+fn told(switch: Switch) -> String {
+    match switch {
+        Nobody => "with nothing switched off".to_owned(),
+        Variable(name, value) => format!("{name}={value}"),
+        Flag(flag, _) => format!("the option {flag}"),
+        Choice(words) => ["the command telemetry disable", &words.join(" ")].join(" ").trim_end().to_owned(),
+        Api(body) => format!("the API's PUT of {body}"),
+        Spec(field) => format!("the cluster spec's {field}"),
+    }
+}
+
+fn tells(closes: Closes) -> String {
+    let names = [(closes.errors, "crash reports"), (closes.daily, "the daily report"), (closes.dns, "the DNS query")];
+    let closed: Vec<&str> = names.iter().filter(|(is_closed, _)| *is_closed).map(|(_, name)| *name).collect();
+    match closed.as_slice() {
+        [] => "leaves everything on".to_owned(),
+        closed => format!("is not one packet for {}", closed.join(" and ")),
+    }
+}
+
+fn thrown(bed: &Bed, switch: Switch, closes: Closes) {
+    match switch {
+        Choice(words) => {
+            bed.obit(["telemetry", "disable"]).args(words).end().code(0);
+        }
+        Api(body) => panel::switched(bed, body),
+        Spec(field) => std::fs::write(bed.path("spec.yaml"), format!("spec:\n  {field}: true\n")).unwrap(),
+        Nobody | Variable(..) | Flag(..) => {}
+    }
+    let with = |setup: Setup| match switch {
+        Variable(name, value) => setup.env(name, value),
+        Flag(_, twin) => setup.env(twin, "true"),
+        Spec(_) => setup.env("OBIT_CLUSTER_SPEC", bed.path("spec.yaml")),
+        Nobody | Choice(_) | Api(_) => setup,
+    };
+    // What may not be sent is not waited for.
+    let wait = if closes.errors { "1s" } else { "30s" };
+    let crashes = Server::new(Mood::Status(200));
+    let die = ["sh", "-c", "exit 9"];
+    let run = match switch {
+        Flag(flag, _) => bed.run(&["--report-wait", wait, flag], die),
+        _ => with(bed.run(&["--report-wait", wait], die)),
+    };
+    run.env("OBIT_DSN", &crashes.dsn).end().code(9);
+    assert_eq!(crashes.connections() == 0, closes.errors, "crash reports");
+
+    let days = Server::new(Mood::Status(200));
+    let told = with(bed.obit(["heartbeat", "--now"])).env("OBIT_DSN", &days.dsn).end();
+    assert_eq!(told.fate == crate::bed::Fate::Exited(0), !closes.daily, "{}", told.stderr());
+    assert_eq!(days.connections() == 0, closes.daily, "the daily report: {}", told.stderr());
+
+    let names = NameServer::new(Answers::says(&upgrade::record(bed, "1.6.0", "available")));
+    with(upgrade::asks(bed, &names)).end();
+    assert_eq!(names.asked().is_empty(), closes.dns, "the DNS query");
+}
