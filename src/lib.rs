@@ -5,23 +5,25 @@
 //! to Sentry. What matters, in this order when two pull apart: the container lives and dies as it would without us;
 //! the truth about a death is kept; it reaches whoever agreed to receive it.
 //!
-//! # Five roles, one binary
+//! # Six roles, one binary
 //!
 //! | role | lives | may | never |
 //! |---|---|---|---|
-//! | `init` | as long as the container | fork, exec, signals, wait, poll, pass stderr on | threads, async, TLS, DNS, parsing of foreign bytes, growth |
+//! | `init` | as long as the container | fork, exec, signals, wait, poll, trace the program, pass stderr on | threads, async, TLS, DNS, parsing of foreign bytes, growth |
+//! | `capture` | at a signal that kills, confined | read the memory of the program while it stands still | write by path, network, signalling |
 //! | `examine` | seconds after a death, confined | read what the case holds, write one spool entry | network, signalling, outliving its deadline |
 //! | `courier` | until the spool is settled | the network, the spool | see a core, signal anyone |
 //! | `panel` | while somebody asks | the API's socket, the spool, the stored choice | see a core, signal anyone |
 //! | `cli` (`ctl`) | one command of a person | config, consent, spool | anything else |
 //!
-//! The workers (`examine`, `courier`, `panel`) are forked from init without an exec: they need no `/proc`, no path to the
+//! The workers (`capture`, `examine`, `courier`, `panel`) are forked from init without an exec: they need no `/proc`, no path to the
 //! binary, and the case of a death is simply there, in the memory they inherit. A worker that dies is started again from the
 //! same facts; init itself never changes for it.
 //!
 //! # The way of a death is the order of the folders
 //!
-//! `spawn → death → case → evidence → report → spool → deliver`. A file names only lower floors:
+//! `spawn → death → case → evidence → report → spool → deliver`. At a signal that will kill, `capture` reads the evidence that does
+//! not outlive the death, and the case carries it. A file names only lower floors:
 //!
 //! | floor | rooms |
 //! |---|---|

@@ -1,3 +1,5 @@
+//! Minidumps made of what was made up, read back by rust-minidump's reader and unwinder.
+
 use super::*;
 use crate::evidence::memory::Pieces;
 use crate::evidence::snapshot::{Mapping, Permissions, SignalInfo};

@@ -88,10 +88,10 @@ impl Tracer {
         self.why_not = ptrace::seize(pid).err().map(|error| format!("the kernel refuses it ({error})"));
     }
 
-    /// Whether a child that has ended is but a thread of the program.
+    /// Whether what has ended is but a thread of the program; one that was not let go in time is told to us, too.
     pub fn is_thread(&self, pid: i32) -> bool {
         pid != self.pid
-            && self.why_not.is_none()
+            && self.pid != 0
             && status(pid).as_deref().and_then(decision::thread_group) == Some(self.pid)
     }
 

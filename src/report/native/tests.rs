@@ -1,3 +1,5 @@
+//! What an autopsy makes of a report, with and without words of the program's.
+
 use super::*;
 use crate::case::{Case, Id, Reason, Run, Subject, Zombie};
 use crate::death::Death;

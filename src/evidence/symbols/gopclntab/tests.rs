@@ -1,3 +1,5 @@
+//! Go's table in each layout, built by hand and then broken.
+
 use super::*;
 use proptest::prelude::*;
 
