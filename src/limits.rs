@@ -26,8 +26,9 @@ pub const STDERR_TAIL_BYTES: usize = 64 * 1024;
 pub const STDERR_TAIL_MAX_BYTES: usize = 1024 * 1024;
 /// Zombies reaped before signals are looked at again, so that TERM is answered within a millisecond in any storm.
 pub const REAP_BATCH: usize = 256;
-/// Stops of traced threads in a second that are afforded: at some ten microseconds each a few per mille of a core.
-pub const TRACE_STOPS: u32 = 500;
+/// Stops of traced threads in a second that are afforded. A signal is one, of some ten microseconds; a thread that comes and goes is
+/// three, of ninety together: at most one per cent of a core.
+pub const TRACE_STOPS: u32 = 300;
 /// Within this all threads of a dying process must stand still to be looked at.
 pub const TRACE_HOLD: Duration = Duration::from_millis(100);
 /// And this long they stand still at most; their stacks take a few milliseconds.

@@ -139,7 +139,7 @@ fn let_go(bed: &Bed) {
     fall(bed, &["many", "3000"]).end().code(139);
     let report = report(bed);
     let gaps = report["gaps"].to_string();
-    assert!(gaps.contains("let go after 500 stops in a second"), "{gaps}");
+    assert!(gaps.contains("let go after 300 stops in a second"), "{gaps}");
     assert_eq!(report["threads"], Value::Null);
 }
 

@@ -1,7 +1,8 @@
 //! Each way of switching off, and each channel: what must be closed is not one packet, the others still work. One trial each.
 
-use crate::bed::{Bed, Setup, trial_with};
+use crate::bed::{Bed, Setup, binary, trial, trial_with};
 use crate::nameserver::{Mood as Answers, NameServer};
+use crate::need::Need;
 use crate::panel;
 use crate::server::{Mood, Server};
 use crate::upgrade;
@@ -75,6 +76,7 @@ pub fn trials() -> Vec<Trial> {
             let name = format!("{} {}", told(switch), tells(closes));
             trial_with(&name, &[], move |bed| thrown(bed, switch, closes))
         })
+        .chain([trial("with every channel off not one network socket is made", &[Need::Tool("strace")], no_socket)])
         .collect()
 }
 
@@ -132,4 +134,38 @@ fn thrown(bed: &Bed, switch: Switch, closes: Closes) {
     let names = NameServer::new(Answers::says(&upgrade::record(bed, "1.6.0", "available")));
     with(upgrade::asks(bed, &names)).end();
     assert_eq!(names.asked().is_empty(), closes.dns, "the DNS query");
+}
+
+/// What strace sees of all that obit does about a death, a day and a question: sockets of the internet families.
+fn sockets(bed: &Bed, off: bool) -> usize {
+    let words: [&[&str]; 5] = [
+        &["run", "--report-wait", "2s", "--", "sh", "-c", "exit 9"],
+        &["run", "--report-wait", "2s", "--", "sh", "-c", "kill -SEGV $$"],
+        &["flush"],
+        &["heartbeat", "--now"],
+        &["upgrade", "check"],
+    ];
+    let mut seen = 0;
+    for (i, words) in words.iter().enumerate() {
+        let log = bed.path(format!("calls-{off}-{i}"));
+        let setup = bed
+            .command("strace")
+            .args(["-f", "-qq", "-e", "trace=socket", "-o"])
+            .args([log.as_os_str(), binary().as_os_str()])
+            .args(*words)
+            .env("OBIT_DSN", "http://key@sentry.invalid/7")
+            .env("OBIT_DNS_ZONE", "updates.invalid")
+            .env("OBIT_DNS_RESOLVER", "127.0.0.1:9")
+            .env("OBIT_PRODUCT_VERSION", "1.5.3");
+        let setup = if off { setup.env("DO_NOT_TRACK", "1") } else { setup };
+        setup.end();
+        let calls = std::fs::read_to_string(log).expect("what strace saw");
+        seen += calls.lines().filter(|call| call.contains("AF_INET")).count();
+    }
+    seen
+}
+
+fn no_socket(bed: &Bed) {
+    assert!(sockets(bed, false) > 0, "there is something to be seen");
+    assert_eq!(sockets(bed, true), 0);
 }
