@@ -5,7 +5,7 @@
 
 #![forbid(unsafe_code)]
 
-use super::images::{self, Files, LoadedImage};
+use super::images::{self, Files, LoadedImage, WithFiles};
 use super::memory::Memory;
 use super::own;
 use super::snapshot::{SignalInfo, Snapshot};
@@ -43,6 +43,7 @@ pub struct Autopsy {
 /// All of it, where the memory stays at hand.
 pub fn of(snapshot: &Snapshot, memory: &impl Memory, files: &Files, roots: &Roots) -> (Autopsy, Vec<LoadedImage>) {
     let (images, gaps) = images::loaded(snapshot, memory, files);
+    let memory = &WithFiles { memory, mappings: &snapshot.mappings, images: &images };
     let unwound = unwind::all(snapshot, memory, &images);
     let abort_message = abort_message(&images, memory);
     let mut autopsy = Autopsy { signal: snapshot.signal, abort_message, ..name(unwound, &images, roots) };

@@ -30,6 +30,8 @@ const PAGE: u64 = 4096;
 const HEAD_BYTES: usize = 4096;
 /// Of an image out of memory; code and unwind tables of the largest libraries.
 const IMAGE_BYTES: usize = 64 << 20;
+/// Of all of them together.
+const ALL_IMAGE_BYTES: usize = 256 << 20;
 /// Files that one process maps.
 const IMAGES: usize = 4096;
 
@@ -121,17 +123,60 @@ fn map_file(path: &Path) -> Option<Mapped> {
     Some((map::file(&file).ok()?, found.ino()))
 }
 
+/// The memory of a process with what a core leaves out of it: the pages of files that nobody wrote to, which are in the files.
+pub struct WithFiles<'a, M> {
+    pub memory: &'a M,
+    pub mappings: &'a [Mapping],
+    pub images: &'a [LoadedImage],
+}
+
+impl<M: Memory> WithFiles<'_, M> {
+    /// What the file has from there to the end of the mapping.
+    fn in_file(&self, address: u64) -> Option<&'static [u8]> {
+        let after = self.mappings.partition_point(|mapping| mapping.start <= address);
+        let mapping = self.mappings[..after].last().filter(|mapping| address < mapping.end)?;
+        if mapping.permissions.write || mapping.path.is_none() {
+            return None;
+        }
+        let image = at(self.images, address).filter(|image| image.path.is_some())?;
+        let offset = usize::try_from(mapping.offset.checked_add(address - mapping.start)?).ok()?;
+        let rest = image.bytes?.get(offset..)?;
+        Some(&rest[..rest.len().min(usize::try_from(mapping.end - address).unwrap_or(usize::MAX))])
+    }
+}
+
+impl<M: Memory> Memory for WithFiles<'_, M> {
+    fn read(&self, address: u64, into: &mut [u8]) -> usize {
+        let mut done = 0;
+        while done < into.len() {
+            let Some(at) = address.checked_add(done as u64) else { break };
+            let mut n = self.memory.read(at, &mut into[done..]);
+            if n == 0 {
+                let bytes = self.in_file(at).unwrap_or_default();
+                n = bytes.len().min(into.len() - done);
+                into[done..done + n].copy_from_slice(&bytes[..n]);
+            }
+            if n == 0 {
+                break;
+            }
+            done += n;
+        }
+        done
+    }
+}
+
 /// The images of a process, by address, and what could not be had of them, `what: why`.
 pub fn loaded(snapshot: &Snapshot, memory: &impl Memory, files: &Files) -> (Vec<LoadedImage>, Vec<String>) {
     let entry = snapshot.aux(AT_PHDR).or(snapshot.aux(AT_ENTRY));
     let mut gaps = Vec::new();
+    let mut left = ALL_IMAGE_BYTES;
     let mut images: Vec<LoadedImage> = runs(&snapshot.mappings)
         .filter(|run| run.iter().any(|mapping| mapping.permissions.execute))
         .take(IMAGES)
-        .filter_map(|run| image(run, entry, memory, files, &mut gaps))
+        .filter_map(|run| image(run, entry, memory, files, &mut left, &mut gaps))
         .collect();
     if let Some(start) = snapshot.aux(AT_SYSINFO_EHDR)
-        && let Some(vdso) = vdso(start, snapshot, memory)
+        && let Some(vdso) = vdso(start, snapshot, memory, &mut left)
     {
         images.push(vdso);
     }
@@ -164,6 +209,7 @@ fn image(
     entry: Option<u64>,
     memory: &impl Memory,
     files: &Files,
+    left: &mut usize,
     gaps: &mut Vec<String>,
 ) -> Option<LoadedImage> {
     let (first, last) = (run.first()?, run.last()?);
@@ -182,6 +228,9 @@ fn image(
             // Not the device: an overlay's files are mapped under another than stat(2) tells.
             _ => first.file.is_none_or(|(_, mapped)| mapped == inode),
         };
+        if same && first.file.is_none() && remembered.is_none() && elf.build_id().is_some() {
+            gaps.push(format!("build of {name}: nothing in memory says whether the file is the one that was loaded"));
+        }
         if !same {
             gaps.push(format!("symbols of {name}: the file was replaced while it was loaded"));
         }
@@ -201,7 +250,7 @@ fn image(
             is_program,
         });
     }
-    let rebuilt = in_memory.and_then(|head| rebuilt(&head, first.start, memory));
+    let rebuilt = in_memory.and_then(|head| rebuilt(&head, &range, memory, left));
     if rebuilt.is_none() {
         gaps.push(format!("unwind tables of {name}: neither the file nor its memory can be read"));
     }
@@ -233,9 +282,9 @@ fn bias(segments: &[ProgramHeader64<LittleEndian>], mapping: &Mapping) -> Option
         })
 }
 
-fn vdso(start: u64, snapshot: &Snapshot, memory: &impl Memory) -> Option<LoadedImage> {
+fn vdso(start: u64, snapshot: &Snapshot, memory: &impl Memory, left: &mut usize) -> Option<LoadedImage> {
     let mapping = snapshot.mapping(start)?;
-    let bytes = rebuilt(&head(start, memory)?, start, memory)?;
+    let bytes = rebuilt(&head(start, memory)?, &(start..mapping.end), memory, left)?;
     let build_id = Elf::parse(bytes)?.build_id().map(<[u8]>::to_vec);
     Some(LoadedImage {
         path: None,
@@ -268,14 +317,17 @@ fn build_id_in_memory(head: &[u8], start: u64, memory: &impl Memory) -> Option<V
     })
 }
 
-/// The file as far as its loaded segments go. It stays for as long as the process, as a mapped one does.
-fn rebuilt(head: &[u8], start: u64, memory: &impl Memory) -> Option<&'static [u8]> {
+/// The file as far as its loaded segments go. It stays for as long as the process, as a mapped one does, and is no larger than what
+/// it was loaded to; `left` is what may still be taken for all of them.
+fn rebuilt(head: &[u8], range: &Range<u64>, memory: &impl Memory, left: &mut usize) -> Option<&'static [u8]> {
+    let start = range.start;
+    let most = usize::try_from(range.end - start).unwrap_or(usize::MAX).min(IMAGE_BYTES).min(*left);
     let elf = Elf::parse(head)?;
     let first = elf.loads().map(|load| load.p_vaddr(LittleEndian)).min()?;
     let mut image = Vec::new();
     for load in elf.loads() {
         let (offset, size) = load.file_range(LittleEndian);
-        let end = usize::try_from(offset.checked_add(size)?).ok().filter(|end| *end <= IMAGE_BYTES)?;
+        let end = usize::try_from(offset.checked_add(size)?).ok().filter(|end| *end <= most)?;
         let begin = usize::try_from(offset).ok()?;
         if image.len() < end {
             image.resize(end, 0);
@@ -283,5 +335,6 @@ fn rebuilt(head: &[u8], start: u64, memory: &impl Memory) -> Option<&'static [u8
         let address = start.wrapping_add(load.p_vaddr(LittleEndian).wrapping_sub(first & !(PAGE - 1)));
         memory.read(address, &mut image[begin..end]);
     }
+    *left -= image.len();
     image.starts_with(b"\x7fELF").then(|| &*image.leak())
 }

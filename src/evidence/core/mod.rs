@@ -62,11 +62,9 @@ pub fn read(bytes: &'static [u8]) -> Result<Core, String> {
         ));
     }
     let memory = CoreMemory::new(loads.iter().map(|load| (load.p_vaddr(LittleEndian), available(load, bytes))));
-    let mut mappings: Vec<Mapping> = loads
-        .iter()
-        .map(|load| mapping(load, notes.files.iter()))
-        .filter(|mapping| mapping.start < mapping.end)
-        .collect();
+    notes.files.sort_by_key(|file| file.start);
+    let mut mappings: Vec<Mapping> =
+        loads.iter().map(|load| mapping(load, &notes.files)).filter(|mapping| mapping.start < mapping.end).collect();
     mappings.sort_by_key(|mapping| mapping.start);
     let signal = notes.signal.or(notes.bare_signal());
     // The kernel writes the thread that died first.
@@ -112,11 +110,13 @@ fn available(segment: &ProgramHeader64<LittleEndian>, bytes: &'static [u8]) -> &
     &rest[..rest.len().min(usize::try_from(size).unwrap_or(usize::MAX))]
 }
 
-fn mapping<'f>(load: &ProgramHeader64<LittleEndian>, mut files: impl Iterator<Item = &'f MappedFile>) -> Mapping {
+/// `files` by address.
+fn mapping(load: &ProgramHeader64<LittleEndian>, files: &[MappedFile]) -> Mapping {
     let start = load.p_vaddr(LittleEndian);
     let end = start.saturating_add(load.p_memsz(LittleEndian));
     let flags = load.p_flags(LittleEndian);
-    let file = files.find(|file| file.start <= start && start < file.end);
+    let after = files.partition_point(|file| file.start <= start);
+    let file = files[..after].last().filter(|file| start < file.end);
     Mapping {
         start,
         end,
