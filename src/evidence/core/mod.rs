@@ -131,3 +131,6 @@ fn mapping(load: &ProgramHeader64<LittleEndian>, files: &[MappedFile]) -> Mappin
         file: None,
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -196,3 +196,6 @@ impl Walker<'_> {
         self.snapshot.mapping(address).is_some_and(|mapping| mapping.permissions.execute)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,117 @@
+//! Steps without unwind tables, on stacks built by hand, of both architectures.
+
+use super::*;
+use crate::evidence::memory::Pieces;
+use crate::evidence::snapshot::{Arch, Mapping, Permissions, Thread};
+
+const CODE: u64 = 0x40_0000;
+const STACK: u64 = 0x7fff_0000;
+
+fn snapshot(arch: Arch, registers: Registers) -> Snapshot {
+    let code = Permissions { read: true, write: false, execute: true };
+    let data = Permissions { read: true, write: true, execute: false };
+    let mapping = |start, permissions| Mapping { start, end: start + 0x1_0000, permissions, ..Mapping::default() };
+    Snapshot {
+        arch,
+        pid: Some(7),
+        comm: None,
+        threads: vec![Thread { tid: 7, name: None, registers, crashed: true }],
+        mappings: vec![mapping(CODE, code), mapping(STACK, data)],
+        signal: None,
+        auxv: Vec::new(),
+        gaps: Vec::new(),
+    }
+}
+
+/// Registers by the place of their words in the kernel's struct.
+fn registers(arch: Arch, words: &[(usize, u64)]) -> Registers {
+    let mut bytes = vec![0; 34 * 8];
+    for (place, value) in words {
+        bytes[place * 8..place * 8 + 8].copy_from_slice(&value.to_le_bytes());
+    }
+    Registers::from_bytes(arch, &bytes).unwrap()
+}
+
+fn x86_64(pc: u64, sp: u64, fp: u64) -> Registers {
+    registers(Arch::X86_64, &[(16, pc), (19, sp), (4, fp)])
+}
+
+fn aarch64(pc: u64, sp: u64, fp: u64, lr: u64) -> Registers {
+    registers(Arch::Aarch64, &[(32, pc), (31, sp), (29, fp), (30, lr)])
+}
+
+fn words(words: &[u64]) -> Vec<u8> {
+    words.iter().flat_map(|word| word.to_le_bytes()).collect()
+}
+
+fn calls(registers: Registers, pieces: Vec<(u64, Vec<u8>)>) -> Vec<(u64, Trust)> {
+    let snapshot = snapshot(registers.arch(), registers);
+    let unwound = all(&snapshot, &Pieces::new(pieces), &[]);
+    unwound[0].calls.iter().map(|call| (call.pc, call.trust)).collect()
+}
+
+#[test]
+fn the_chain_of_frame_pointers_is_followed_to_its_null() {
+    let stack = words(&[0, STACK + 0x20, CODE + 0x20, 0, 0, CODE + 0x30, 0]);
+    let expected = [(CODE + 0x10, Trust::Context), (CODE + 0x20, Trust::Fp), (CODE + 0x30, Trust::Fp)];
+    assert_eq!(calls(x86_64(CODE + 0x10, STACK, STACK + 8), vec![(STACK, stack.clone())]), expected);
+    assert_eq!(calls(aarch64(CODE + 0x10, STACK, STACK + 8, 0), vec![(STACK, stack)]), expected);
+}
+
+#[test]
+fn a_chain_that_leads_back_or_nowhere_ends() {
+    let back = words(&[0, STACK + 8, CODE + 0x20]);
+    assert_eq!(calls(x86_64(CODE + 0x10, STACK, STACK + 8), vec![(STACK, back)]).len(), 2);
+    for fp in [0, 1, STACK + 1, STACK - 8, u64::MAX - 7] {
+        assert_eq!(calls(x86_64(CODE + 0x10, STACK, fp), Vec::new()).len(), 1, "{fp:#x}");
+    }
+    assert_eq!(calls(x86_64(u64::MAX, u64::MAX, u64::MAX), Vec::new()).len(), 1);
+}
+
+#[test]
+fn a_call_to_nowhere_came_from_what_it_would_return_to() {
+    let stack = words(&[CODE + 0x20]);
+    assert_eq!(calls(x86_64(0, STACK, 0), vec![(STACK, stack)]), [(0, Trust::Context), (CODE + 0x20, Trust::Fp)]);
+    assert_eq!(
+        calls(aarch64(0x10, STACK, 0, CODE + 0x20), Vec::new()),
+        [(0x10, Trust::Context), (CODE + 0x20, Trust::Fp)]
+    );
+}
+
+#[test]
+fn what_a_handler_interrupted_is_where_the_kernel_left_it() {
+    // mov $15, %rax; syscall. The registers stand 40 bytes into the ucontext, rsp and rip the last two of 17.
+    let code = vec![0x48, 0xc7, 0xc0, 0x0f, 0, 0, 0, 0x0f, 0x05];
+    let mut context = vec![0; 40 + 17 * 8];
+    context[40 + 15 * 8..].copy_from_slice(&words(&[STACK + 0x800, CODE + 0x500]));
+    let found = calls(x86_64(CODE, STACK, 0), vec![(CODE, code), (STACK, context)]);
+    assert_eq!(found, [(CODE, Trust::Context), (CODE + 0x500, Trust::Cfi)]);
+    // mov x8, #139; svc #0. Behind siginfo and the ucontext's head: the fault address, x0 to x30, sp, pc.
+    let code = vec![0x68, 0x11, 0x80, 0xd2, 0x01, 0, 0, 0xd4];
+    let mut context = vec![0; 128 + 176 + 8 + 33 * 8];
+    let at = 128 + 176 + 8 + 31 * 8;
+    context[at..].copy_from_slice(&words(&[STACK + 0x800, CODE + 0x500]));
+    let found = calls(aarch64(CODE, STACK, 0, 0), vec![(CODE, code), (STACK, context)]);
+    assert_eq!(found, [(CODE, Trust::Context), (CODE + 0x500, Trust::Cfi)]);
+}
+
+#[test]
+fn a_guess_is_what_stands_behind_a_call_and_says_that_it_is_one() {
+    // A call of five bytes ends at CODE + 0x20; nothing but code is at CODE + 0x40.
+    let mut code = vec![0x90; 0x100];
+    code[0x1b] = 0xe8;
+    let stack = words(&[CODE + 0x40, 5, CODE + 0x20, 0]);
+    let found = calls(x86_64(CODE + 0x80, STACK, 3), vec![(CODE, code), (STACK, stack)]);
+    assert_eq!(found, [(CODE + 0x80, Trust::Context), (CODE + 0x20, Trust::Scan)]);
+}
+
+#[test]
+fn a_stack_too_deep_to_be_kept_is_kept_at_its_ends() {
+    let mut kept = Kept::default();
+    let call = |pc| Call { pc, is_return: true, is_signal_frame: false, trust: Trust::Cfi };
+    (0..1000).for_each(|pc| kept.push(call(pc)));
+    let (calls, omitted) = kept.finish();
+    assert_eq!(calls.len(), INNERMOST + OUTERMOST);
+    assert_eq!(omitted, Some((INNERMOST, 1000 - (INNERMOST + OUTERMOST) as u64)));
+    assert_eq!((calls[0].pc, calls[INNERMOST - 1].pc, calls.last().unwrap().pc), (0, INNERMOST as u64 - 1, 999));
+}
