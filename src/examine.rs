@@ -88,7 +88,7 @@ pub fn examine(
 
     let host = host::Sources::read();
     let exe = case.run.exe.as_deref().filter(|_| case.subject == Subject::Main).and_then(open_to_look);
-    let captured = capture.map(|capture| finished(&capture.done).then_some(capture.found));
+    let captured = capture.map(|capture| finished(&capture.done, settings).then_some(capture.found));
     // What was seen at the death is worth more than what was written after it.
     let core = if captured.is_some() { None } else { core_of(&case) };
     let java_log = case.pid.filter(|_| !good_end).and_then(|pid| java_log::find(&case.run, pid));
@@ -160,9 +160,11 @@ pub fn examine(
     keep(report, spool.as_ref().zip(open), memory_file)
 }
 
-/// Waits for whoever looked at the process as it died; whether they are done.
-fn finished(done: &OwnedFd) -> bool {
-    let until = clock::monotonic() + limits::CAPTURE_DEADLINE;
+/// Waits for whoever looked at the process as it died, but not so long that the rest of the report could not be written before
+/// init leaves; whether they are done.
+fn finished(done: &OwnedFd, settings: &Settings) -> bool {
+    let stay = settings.report_wait.max(limits::EXAMINE_LEAST);
+    let until = clock::monotonic() + (stay / 2).min(limits::CAPTURE_DEADLINE);
     loop {
         let mut byte = [0; 8];
         match fd::read(done.as_fd(), &mut byte) {

@@ -277,9 +277,11 @@ impl SignalInfo {
         match (self.code_name(), self.fault_address, self.sender_pid) {
             (Some(code), Some(address), _) => Some(format!("{code} at {address:#x}")),
             (_, _, Some(pid)) => Some(format!("sent by pid {pid}, uid {}", self.sender_uid.unwrap_or_default())),
-            (Some("SI_KERNEL"), None, None) => {
-                Some("a general protection fault, whose address is not known".to_owned())
-            }
+            (Some("SI_KERNEL"), None, None) => Some(match self.number {
+                libc::SIGSEGV => "a general protection fault, whose address is not known".to_owned(),
+                libc::SIGTRAP => "a breakpoint instruction".to_owned(),
+                _ => "sent by the kernel".to_owned(),
+            }),
             (Some(code), None, None) => Some(code.to_owned()),
             (None, ..) => None,
         }

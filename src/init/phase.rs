@@ -82,7 +82,10 @@ impl Phase {
             Phase::Living => None,
             Phase::Draining { kill_at } => Some(kill_at),
             Phase::Killing { give_up_at } => Some(give_up_at),
-            Phase::Settling => so.reporting_until.into_iter().chain(so.flushing_until).min(),
+            // A moment that is over is waited for no more, while the other is still to come.
+            Phase::Settling => {
+                so.reporting_until.into_iter().chain(so.flushing_until).filter(|until| *until > so.now).min()
+            }
         }
     }
 }
@@ -120,6 +123,17 @@ mod tests {
     fn with_nobody_left_and_nothing_to_tell_the_end_is_at_once() {
         assert_eq!(Phase::Living.step(SO), (Phase::Settling, Effect::Leave));
         assert_eq!(Phase::Living.step(Situation { components_ended: false, ..SO }), (Phase::Living, Effect::Nothing));
+    }
+
+    #[test]
+    fn what_is_over_wakes_nobody_while_the_rest_is_waited_for() {
+        let due = |reporting, flushing| {
+            Phase::Settling.due(Situation { reporting_until: reporting, flushing_until: flushing, ..SO })
+        };
+        assert_eq!(due(Some(s(15)), Some(Duration::ZERO)), Some(s(15)));
+        assert_eq!(due(Some(s(9)), Some(s(12))), Some(s(12)));
+        assert_eq!(due(Some(s(15)), Some(s(12))), Some(s(12)));
+        assert_eq!(due(None, Some(Duration::ZERO)), None);
     }
 
     #[test]

@@ -326,6 +326,10 @@ impl Workers {
         if self.courier == Some(pid) {
             self.courier = None;
             let settled = death == Death::Exited(0);
+            if matches!(death, Death::Exited(_)) {
+                // It did what it could, so nobody waits for another one.
+                self.courier_pause = Duration::ZERO;
+            }
             self.courier_due = match death {
                 Death::Exited(0) => None,
                 Death::Exited(minutes) => Some(now + MINUTE * u32::from(minutes)),

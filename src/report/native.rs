@@ -8,6 +8,8 @@ use super::{Gap, Report};
 use crate::evidence::autopsy::Autopsy;
 use crate::evidence::stack::{Exception, Mechanism};
 
+/// For a signal that the program sent to itself.
+const RAISED: &str = "raised by the program itself";
 /// Threads that are kept, the one that crashed among them; Sentry shows a few dozen.
 const THREADS: usize = 512;
 
@@ -27,7 +29,11 @@ pub fn put(report: &mut Report, mut autopsy: Autopsy, scrubber: &mut Scrubber) {
         mask_stack(&mut thread.stack, scrubber);
     }
     let crashed = autopsy.threads.iter().find(|thread| thread.crashed);
-    let cause = autopsy.signal.as_ref().and_then(crate::evidence::snapshot::SignalInfo::cause);
+    let cause = autopsy.signal.and_then(|signal| match signal.sender_pid {
+        // As abort(3) does; its pid would make each run look like another.
+        Some(sender) if Some(sender) == report.process.pid => Some(RAISED.to_owned()),
+        _ => signal.cause(),
+    });
     let value = autopsy.abort_message.as_deref().map(|message| scrubber.text(message)).or(cause);
     match report.exceptions.last_mut() {
         None if report.exit.signal.is_some() => {

@@ -99,6 +99,12 @@ pub fn is_default(status: &[u8], signal: i32) -> bool {
     }
 }
 
+/// Whether it has ended, by /proc/TID/status.
+pub fn is_zombie(status: &[u8]) -> bool {
+    let state = status.split(|byte| *byte == b'\n').find_map(|line| line.strip_prefix(b"State:"));
+    state.is_some_and(|state| state.trim_ascii_start().starts_with(b"Z"))
+}
+
 /// The process that a thread belongs to, by /proc/TID/status.
 pub fn thread_group(status: &[u8]) -> Option<i32> {
     let line = status.split(|byte| *byte == b'\n').find_map(|line| line.strip_prefix(b"Tgid:"))?;
@@ -169,6 +175,7 @@ mod tests {
         assert!(!is_default(&status(segv, 0), libc::SIGSEGV));
         assert!(!is_default(&status(0, segv), libc::SIGSEGV));
         assert!(!is_default(b"", libc::SIGSEGV));
+        assert!(is_zombie(b"Name:\tapp\nState:\tZ (zombie)\n") && !is_zombie(b"State:\tS (sleeping)\n"));
         assert_eq!((thread_group(&status(0, 0)), thread_group(b"Tgid:\tx\n")), (Some(7), None));
     }
 }

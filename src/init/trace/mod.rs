@@ -151,7 +151,11 @@ impl Tracer {
         let until = clock::monotonic() + limits::TRACE_HOLD;
         let mut others = Vec::new();
         let mut missing = 0;
-        let wanted: Vec<i32> = threads(self.pid).into_iter().filter(|other| *other != tid).take(THREADS).collect();
+        // A leader that has ended stays in the list as long as its threads live.
+        let has_no_leader =
+            tid != self.pid && self::status(self.pid).is_some_and(|status| decision::is_zombie(&status));
+        let is_asked = |other: &i32| *other != tid && !(has_no_leader && *other == self.pid);
+        let wanted: Vec<i32> = threads(self.pid).into_iter().filter(is_asked).take(THREADS).collect();
         let asked: Vec<i32> = wanted.into_iter().filter(|other| ptrace::interrupt(*other).is_ok()).collect();
         for other in asked {
             match wait::stopped_within(other, until) {

@@ -66,6 +66,14 @@ fn where_the_program_said_nothing_the_signal_is_the_exception() {
 }
 
 #[test]
+fn a_signal_that_the_program_sent_to_itself_has_no_pid_in_its_title() {
+    let mut told = report(Signal::ABRT);
+    let sent = SignalInfo { number: 6, code: -6, fault_address: None, sender_pid: Some(7), sender_uid: Some(0) };
+    put(&mut told, Autopsy { signal: Some(sent), ..autopsy(None) }, &mut Scrubber::new([]));
+    assert_eq!(told.exceptions.last().unwrap().value, "raised by the program itself");
+}
+
+#[test]
 fn what_abort_said_is_its_value_and_its_secrets_are_masked() {
     let mut told = report(Signal::ABRT);
     put(&mut told, autopsy(Some("app: sell: Assertion `password=hunter2' failed.")), &mut Scrubber::new([]));
