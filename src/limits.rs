@@ -29,6 +29,10 @@ pub const REAP_BATCH: usize = 256;
 /// Stops of traced threads in a second that are afforded. A signal is one, of some ten microseconds; a thread that comes and goes is
 /// three, of ninety together: at most one per cent of a core.
 pub const TRACE_STOPS: u32 = 300;
+/// And at once, when a program starts its threads: a thousand of them.
+pub const TRACE_STOPS_AT_ONCE: u32 = 3000;
+/// System calls of one signal handler that are looked at.
+pub const TRACE_CALLS: u32 = 1000;
 /// Within this all threads of a dying process must stand still to be looked at.
 pub const TRACE_HOLD: Duration = Duration::from_millis(100);
 /// And this long they stand still at most; their stacks take a few milliseconds.

@@ -11,6 +11,7 @@ pub mod gobuild;
 pub mod host;
 pub mod images;
 pub mod java_log;
+pub mod leak_check;
 pub mod live;
 pub mod memory;
 pub mod minidump;

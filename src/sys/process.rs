@@ -143,6 +143,25 @@ pub fn let_go(pid: i32, signal: i32) {
     unsafe { libc::ptrace(libc::PTRACE_DETACH, pid, 0, signal) };
 }
 
+/// Whether `tid` is a thread of that process: tgkill(2) with no signal.
+pub fn is_thread_of(pid: i32, tid: i32) -> bool {
+    // SAFETY: numbers only.
+    unsafe { libc::syscall(libc::SYS_tgkill, pid, tid, 0) == 0 }
+}
+
+/// Does something about files as that user and group would, if we may: setfsuid(2), setfsgid(2).
+pub fn on_behalf_of<T>(uid: u32, gid: u32, work: impl FnOnce() -> T) -> T {
+    // SAFETY: numbers only; what they return is what was there before, whether they did anything or not.
+    let (own_gid, own_uid) = unsafe { (libc::setfsgid(gid), libc::setfsuid(uid)) };
+    let done = work();
+    // SAFETY: as above. The user first: as that one we may not change the group.
+    unsafe {
+        libc::setfsuid(own_uid as libc::uid_t);
+        libc::setfsgid(own_gid as libc::gid_t);
+    }
+    done
+}
+
 /// kill(2) of a process group.
 pub fn kill_group(group: i32, signal: Signal) -> io::Result<()> {
     // SAFETY: numbers only.

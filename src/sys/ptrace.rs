@@ -14,7 +14,8 @@ const NT_PRSTATUS: libc::c_int = 1;
 /// Begins to trace a process without stopping it, and all threads that it starts from now on. Whoever traces need not stay: with
 /// his end the process goes on as it is.
 pub fn seize(pid: i32) -> io::Result<()> {
-    let options = (libc::PTRACE_O_TRACECLONE | libc::PTRACE_O_TRACEEXEC) as libc::c_ulong;
+    let options = libc::PTRACE_O_TRACECLONE | libc::PTRACE_O_TRACEEXEC | libc::PTRACE_O_TRACESYSGOOD;
+    let options = options as libc::c_ulong;
     // SAFETY: the request takes numbers only.
     check(unsafe { libc::ptrace(libc::PTRACE_SEIZE, pid, 0, options) } as libc::c_int).map(drop)
 }
@@ -29,6 +30,33 @@ pub fn interrupt(tid: i32) -> io::Result<()> {
 pub fn go_on(tid: i32, signal: i32) {
     // SAFETY: as above.
     unsafe { libc::ptrace(libc::PTRACE_CONT, tid, 0, signal) };
+}
+
+/// As [`go_on`], but only as far as the next system call.
+pub fn go_on_to_call(tid: i32, signal: i32) {
+    // SAFETY: as above.
+    unsafe { libc::ptrace(libc::PTRACE_SYSCALL, tid, 0, signal) };
+}
+
+/// A system call that a stopped thread is about to make: its number and arguments. `None` after one, and before Linux 5.3.
+pub fn call(tid: i32) -> Option<Call> {
+    // SAFETY: an all-zero value is valid.
+    let mut info: libc::ptrace_syscall_info = unsafe { std::mem::zeroed() };
+    let size = size_of_val(&info);
+    // SAFETY: `info` is live and as long as we say.
+    check(unsafe { libc::ptrace(libc::PTRACE_GET_SYSCALL_INFO, tid, size, &raw mut info) } as libc::c_int).ok()?;
+    // SAFETY: the kernel says that this member of the union is the one it wrote.
+    (info.op == libc::PTRACE_SYSCALL_INFO_ENTRY).then(|| unsafe {
+        let entry = info.u.entry;
+        Call { number: entry.nr as libc::c_long, arguments: entry.args }
+    })
+}
+
+/// A system call before it is made.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Call {
+    pub number: libc::c_long,
+    pub arguments: [u64; 6],
 }
 
 /// Leaves a thread stopped that job control has stopped, as it would be without us.
@@ -59,6 +87,9 @@ pub fn siginfo(tid: i32) -> io::Result<Vec<u8>> {
 /// A group-stop, the answer to an interruption, or a thread's first stop.
 pub const EVENT_STOP: i32 = libc::PTRACE_EVENT_STOP;
 
+/// The signal of a stop at a system call, which PTRACE_O_TRACESYSGOOD tells from a real SIGTRAP.
+pub const CALL_STOP: i32 = libc::SIGTRAP | 0x80;
+
 /// How one thread came to stand still: the status of waitid(2), which is the signal and, above it, the event.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Stop {
@@ -69,7 +100,7 @@ pub struct Stop {
 
 impl Stop {
     pub fn from_status(status: i32) -> Stop {
-        Stop { signal: status & 0x7f, event: status >> 8 }
+        Stop { signal: status & 0xff, event: status >> 8 }
     }
 }
 

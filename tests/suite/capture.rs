@@ -15,7 +15,8 @@ pub fn trials() -> Vec<Trial> {
         trial("what abort said is its value, and who called it is in the stack", RIGHTS, asserted),
         trial("the program that another one executed is the one that is told of", RIGHTS, executed),
         trial("a thread that dies while its leader is gone is told of", RIGHTS, leaderless),
-        trial("a thousand threads that come and go end the capture, and the report says so", RIGHTS, let_go),
+        trial("thousands of threads that come and go end the capture, and the report says so", RIGHTS, let_go),
+        trial("a thousand threads at once are afforded", RIGHTS, afforded),
         trial("with capture off nobody traces, and the report says so", RIGHTS, off),
         trial("a tracer that is no user's business leaves a user's program alone", RIGHTS, as_a_user),
         trial("a minidump goes along only where it was asked for", RIGHTS, minidump),
@@ -25,6 +26,10 @@ pub fn trials() -> Vec<Trial> {
     trials.extend(both("every thread is told of, and the one that crashed is marked", RIGHTS, threads));
     trials.extend(both("a handler that raises again has the frames of the fault below its own", RIGHTS, raised));
     trials.extend(both("a signal that the program handles is none of ours", RIGHTS, survived));
+    trials.extend(both("a crash handler that traces the crashed program can", RIGHTS, helped));
+    trials.extend(both("a process that is made by clone is none of ours", RIGHTS, cloned));
+    trials.extend(both("a program that looks for leaks ends as without us", RIGHTS, leaks));
+    trials.extend(both("a program that became another user is looked at", RIGHTS, switched));
     trials.extend(both("a child of vfork and a child that dies go their ways", RIGHTS, children));
     trials.push(first("a program that is traced is stopped and continued as ever", RIGHTS, stopped));
     trials
@@ -136,11 +141,59 @@ fn children(bed: &Bed) {
 }
 
 fn let_go(bed: &Bed) {
-    fall(bed, &["many", "3000"]).end().code(139);
+    fall(bed, &["many", "9000"]).end().code(139);
     let report = report(bed);
     let gaps = report["gaps"].to_string();
-    assert!(gaps.contains("let go after 300 stops in a second"), "{gaps}");
+    assert!(gaps.contains("let go after more than 300 stops in a second"), "{gaps}");
     assert_eq!(report["threads"], Value::Null);
+}
+
+fn afforded(bed: &Bed) {
+    fall(bed, &["many", "900"]).end().code(139);
+    assert_eq!(own_calls(crashed(&report(bed)))[..3], fault_calls());
+}
+
+fn helped(bed: &Bed) {
+    for way in ["starts", "sends"] {
+        let ended = bed.run(&["--capture", "auto"], [program("help").as_os_str(), way.as_ref()]).end();
+        ended.code(139);
+        assert_eq!(ended.stdout(), "looked at\n", "{way}");
+        let report = report(bed);
+        assert!(report["gaps"].to_string().contains("the program's own crash handler"), "{way}: {report}");
+    }
+}
+
+fn cloned(bed: &Bed) {
+    let ended = bed.run(&["--capture", "auto"], [program("help").as_os_str(), "clones".as_ref()]).end();
+    ended.code(7);
+    assert_eq!(ended.stdout(), "it crashed\n");
+    assert!(ended.stderr().contains("exited with code 7") && !ended.stderr().contains("SIGSEGV"), "{}", ended.stderr());
+}
+
+/// From its start, and when another program executes it.
+fn leaks(bed: &Bed) {
+    let source = concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/programs/help.c");
+    for (sanitizer, code) in [("address", 1), ("leak", 23)] {
+        let made = bed.path(sanitizer);
+        let option = format!("-fsanitize={sanitizer}");
+        let compiled = std::process::Command::new("cc").arg(option).arg("-o").arg(&made).arg(source).output().unwrap();
+        assert!(compiled.status.success(), "{}", String::from_utf8_lossy(&compiled.stderr));
+        let made = made.to_str().unwrap();
+        bed.run(&["--capture", "auto"], [made, "clean"]).end().code(0).quiet();
+        bed.run(&["--capture", "auto"], ["sh", "-c", "exec \"$0\" clean", made]).end().code(0).quiet();
+        let ended = bed.run(&["--capture", "auto"], [made, "leaks"]).end();
+        ended.code(code).complains("100 byte(s) leaked");
+    }
+}
+
+/// As an entrypoint does that begins as root. In a container root has not every capability, so by itself it may not look at others.
+fn switched(bed: &Bed) {
+    let user = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"];
+    let dies = [program("fall").into_os_string(), "nested".into()];
+    let limited = ["--bounding-set=-sys_ptrace", "--inh-caps=-sys_ptrace"];
+    let obit = [crate::bed::binary().into_os_string(), "run".into(), "--capture".into(), "auto".into(), "--".into()];
+    bed.command("setpriv").args(limited).args(&obit).args(user).args(&dies).end().code(139);
+    assert_eq!(own_calls(crashed(&report(bed)))[..3], fault_calls());
 }
 
 fn off(bed: &Bed) {

@@ -3,8 +3,10 @@
 #![forbid(unsafe_code)]
 
 use crate::config::Capture;
-use crate::sys::ptrace::{EVENT_STOP, Stop};
+use crate::limits;
+use crate::sys::ptrace::{CALL_STOP, Call, EVENT_STOP, Stop};
 use crate::sys::signal::Signal;
+use std::time::Duration;
 
 /// Whether tracing changes nothing for the program.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -14,8 +16,8 @@ pub struct Circumstances {
     pub no_new_privileges: bool,
     /// The program itself has the set-user-id or set-group-id bit.
     pub program_gains: bool,
-    /// ASAN_OPTIONS or LSAN_OPTIONS is there: a leak check traces its own threads, which only one can.
-    pub sanitizer_options: bool,
+    /// By the environment a leak check may be made, which traces the program's own threads; only one can.
+    pub leak_check: bool,
     pub has_proc: bool,
     /// We stand in for another init, whose children nobody traces.
     pub stands_in: bool,
@@ -35,8 +37,8 @@ pub fn may_trace(capture: Capture, so: Circumstances) -> Result<(), &'static str
     if capture == Capture::Ptrace {
         return Ok(());
     }
-    if so.sanitizer_options {
-        return Err("the program may look for leaks by itself, which a traced one cannot (ASAN_OPTIONS, LSAN_OPTIONS)");
+    if so.leak_check {
+        return Err(LEAK_CHECK);
     }
     if !so.is_root && (so.program_gains || !so.no_new_privileges) {
         return Err("a set-user-id program would lose its privilege under a tracer that is not root; set \
@@ -44,6 +46,10 @@ pub fn may_trace(capture: Capture, so: Circumstances) -> Result<(), &'static str
     }
     Ok(())
 }
+
+/// The reason for leaving a program alone that has a leak check in it.
+pub const LEAK_CHECK: &str =
+    "the program may look for leaks when it ends, which a traced one cannot (AddressSanitizer, LeakSanitizer)";
 
 /// What the tracer is about.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -65,6 +71,12 @@ pub enum Action {
     Listen,
     /// If nobody catches the signal, it kills: look first.
     Suspect(i32),
+    /// It is another program now.
+    Executed,
+    /// A new thread before its first step, or one that was asked to stop.
+    Newcomer,
+    /// About to make a system call, in the handler of a signal that would have killed.
+    Call,
     /// Stay as it is until the others are let on.
     Hold(i32),
     LetGo(i32),
@@ -72,12 +84,15 @@ pub enum Action {
 
 /// One stop of one thread.
 pub fn about(stop: Stop, mode: Mode) -> Action {
-    let delivered = if stop.event == 0 { stop.signal } else { 0 };
+    let delivered = if stop.event == 0 && stop.signal != CALL_STOP { stop.signal } else { 0 };
     let is_job_control = stop.event == EVENT_STOP && is_stop_signal(stop.signal);
     match mode {
         Mode::LettingGo => Action::LetGo(delivered),
         Mode::Holding => Action::Hold(delivered),
         Mode::Watching if is_job_control => Action::Listen,
+        Mode::Watching if stop.event == EVENT_STOP => Action::Newcomer,
+        Mode::Watching if stop.event == libc::PTRACE_EVENT_EXEC => Action::Executed,
+        Mode::Watching if stop.event == 0 && stop.signal == CALL_STOP => Action::Call,
         Mode::Watching if Signal::new(delivered).is_some_and(Signal::dumps_core) => Action::Suspect(delivered),
         Mode::Watching => Action::GoOn(delivered),
     }
@@ -87,28 +102,94 @@ fn is_stop_signal(signal: i32) -> bool {
     matches!(signal, libc::SIGSTOP | libc::SIGTSTP | libc::SIGTTIN | libc::SIGTTOU)
 }
 
+/// What a system call in the handler of a fatal signal means.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Step {
+    On,
+    /// The handler is over; the program goes on, or does again what it was stopped at.
+    Returns,
+    /// Another process is to look at this one: by ptrace(2), which only one can.
+    AsksForHelp,
+}
+
+/// Crash handlers (Crashpad, Breakpad, createdump of .NET) let a tracer in, start one, or send word to one that waits.
+/// `None` is the way back from a call, or a kernel that does not tell.
+pub fn step(call: Option<Call>) -> Step {
+    let Some(Call { number, arguments }) = call else { return Step::On };
+    #[cfg(target_arch = "x86_64")]
+    if matches!(number, libc::SYS_fork | libc::SYS_vfork) {
+        return Step::AsksForHelp;
+    }
+    match number {
+        libc::SYS_rt_sigreturn => Step::Returns,
+        libc::SYS_prctl if arguments[0] == libc::PR_SET_PTRACER as u64 => Step::AsksForHelp,
+        libc::SYS_clone if arguments[0] & libc::CLONE_THREAD as u64 == 0 => Step::AsksForHelp,
+        // What it makes is told by memory; nobody makes a thread in a handler.
+        libc::SYS_clone3 | libc::SYS_sendmsg => Step::AsksForHelp,
+        _ => Step::On,
+    }
+}
+
+/// How many stops are afforded: so many at once, and so many a second in the long run.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Purse {
+    left: u32,
+    filled: Duration,
+}
+
+impl Purse {
+    pub fn full(now: Duration) -> Purse {
+        Purse { left: limits::TRACE_STOPS_AT_ONCE, filled: now }
+    }
+
+    /// Pays for one stop; `false` when there is nothing left.
+    pub fn pay(&mut self, now: Duration) -> bool {
+        const EARNS_ONE: Duration = Duration::from_nanos(1_000_000_000 / limits::TRACE_STOPS as u64);
+        let earned = now.saturating_sub(self.filled).as_nanos() / EARNS_ONE.as_nanos();
+        let earned = u32::try_from(earned).unwrap_or(u32::MAX).min(limits::TRACE_STOPS_AT_ONCE);
+        self.left = (self.left + earned).min(limits::TRACE_STOPS_AT_ONCE);
+        self.filled = if earned == limits::TRACE_STOPS_AT_ONCE { now } else { self.filled + EARNS_ONE * earned };
+        self.left = self.left.saturating_sub(1);
+        self.left > 0
+    }
+}
+
 /// Whether the signal has its default action, by `SigIgn` and `SigCgt` of /proc/TID/status; no, if that cannot be told.
 pub fn is_default(status: &[u8], signal: i32) -> bool {
-    let mask = |name: &[u8]| {
-        let line = status.split(|byte| *byte == b'\n').find_map(|line| line.strip_prefix(name))?;
-        u64::from_str_radix(std::str::from_utf8(line).ok()?.trim(), 16).ok()
-    };
-    match (mask(b"SigIgn:"), mask(b"SigCgt:")) {
+    match (mask(status, "SigIgn:"), mask(status, "SigCgt:")) {
         (Some(ignored), Some(caught)) => (ignored | caught) >> (signal - 1) & 1 == 0,
         _ => false,
     }
 }
 
+/// Whether the program handles the signal.
+pub fn is_caught(status: &[u8], signal: i32) -> bool {
+    mask(status, "SigCgt:").is_some_and(|caught| caught >> (signal - 1) & 1 == 1)
+}
+
+fn mask(status: &[u8], name: &str) -> Option<u64> {
+    u64::from_str_radix(field(status, name)?, 16).ok()
+}
+
+/// The effective user and group, by /proc/TID/status.
+pub fn owner(status: &[u8]) -> Option<(u32, u32)> {
+    let effective = |name| field(status, name)?.split_ascii_whitespace().nth(1)?.parse().ok();
+    Some((effective("Uid:")?, effective("Gid:")?))
+}
+
+fn field<'a>(status: &'a [u8], name: &str) -> Option<&'a str> {
+    let line = status.split(|byte| *byte == b'\n').find_map(|line| line.strip_prefix(name.as_bytes()))?;
+    Some(std::str::from_utf8(line).ok()?.trim())
+}
+
 /// Whether it has ended, by /proc/TID/status.
 pub fn is_zombie(status: &[u8]) -> bool {
-    let state = status.split(|byte| *byte == b'\n').find_map(|line| line.strip_prefix(b"State:"));
-    state.is_some_and(|state| state.trim_ascii_start().starts_with(b"Z"))
+    field(status, "State:").is_some_and(|state| state.starts_with('Z'))
 }
 
 /// The process that a thread belongs to, by /proc/TID/status.
 pub fn thread_group(status: &[u8]) -> Option<i32> {
-    let line = status.split(|byte| *byte == b'\n').find_map(|line| line.strip_prefix(b"Tgid:"))?;
-    std::str::from_utf8(line).ok()?.trim().parse().ok()
+    field(status, "Tgid:")?.parse().ok()
 }
 
 #[cfg(test)]
@@ -125,8 +206,8 @@ mod tests {
             (Capture::Auto, Circumstances { stands_in: true, ..root }, false),
             (Capture::Ptrace, Circumstances { stands_in: true, ..root }, false),
             (Capture::Auto, Circumstances { has_proc: false, ..root }, false),
-            (Capture::Auto, Circumstances { sanitizer_options: true, ..root }, false),
-            (Capture::Ptrace, Circumstances { sanitizer_options: true, ..root }, true),
+            (Capture::Auto, Circumstances { leak_check: true, ..root }, false),
+            (Capture::Ptrace, Circumstances { leak_check: true, ..root }, true),
             (Capture::Auto, user, false),
             (Capture::Ptrace, user, true),
             (Capture::Auto, Circumstances { no_new_privileges: true, ..user }, true),
@@ -150,8 +231,9 @@ mod tests {
             (delivery(libc::SIGTRAP), Action::Suspect(libc::SIGTRAP)),
             (delivery(40), Action::GoOn(40)),
             (event(libc::SIGTRAP, libc::PTRACE_EVENT_CLONE), Action::GoOn(0)),
-            (event(libc::SIGTRAP, libc::PTRACE_EVENT_EXEC), Action::GoOn(0)),
-            (event(libc::SIGTRAP, EVENT_STOP), Action::GoOn(0)),
+            (event(libc::SIGTRAP, libc::PTRACE_EVENT_EXEC), Action::Executed),
+            (event(libc::SIGTRAP, EVENT_STOP), Action::Newcomer),
+            (delivery(CALL_STOP), Action::Call),
             (event(libc::SIGSTOP, EVENT_STOP), Action::Listen),
             (event(libc::SIGTTIN, EVENT_STOP), Action::Listen),
         ];
@@ -160,8 +242,48 @@ mod tests {
         }
         assert_eq!(about(delivery(libc::SIGUSR1), Mode::LettingGo), Action::LetGo(libc::SIGUSR1));
         assert_eq!(about(event(libc::SIGSTOP, EVENT_STOP), Mode::LettingGo), Action::LetGo(0));
+        assert_eq!(about(delivery(CALL_STOP), Mode::LettingGo), Action::LetGo(0));
+        assert_eq!(about(delivery(CALL_STOP), Mode::Holding), Action::Hold(0));
+        assert_eq!(Stop::from_status(CALL_STOP), delivery(CALL_STOP));
         assert_eq!(about(delivery(libc::SIGUSR1), Mode::Holding), Action::Hold(libc::SIGUSR1));
         assert_eq!(Stop::from_status(libc::SIGTRAP | EVENT_STOP << 8), event(libc::SIGTRAP, EVENT_STOP));
+    }
+
+    #[test]
+    fn a_handler_that_asks_another_process_is_told_from_one_that_works_alone() {
+        let call = |number, first| Some(Call { number, arguments: [first, 0, 0, 0, 0, 0] });
+        let thread = (libc::CLONE_VM | libc::CLONE_THREAD) as u64;
+        let table = [
+            (None, Step::On),
+            (call(libc::SYS_write, 2), Step::On),
+            (call(libc::SYS_prctl, libc::PR_SET_NAME as u64), Step::On),
+            (call(libc::SYS_clone, thread), Step::On),
+            (call(libc::SYS_rt_sigreturn, 0), Step::Returns),
+            (call(libc::SYS_prctl, libc::PR_SET_PTRACER as u64), Step::AsksForHelp),
+            (call(libc::SYS_clone, libc::CLONE_UNTRACED as u64), Step::AsksForHelp),
+            (call(libc::SYS_clone3, 0), Step::AsksForHelp),
+            (call(libc::SYS_sendmsg, 3), Step::AsksForHelp),
+        ];
+        for (call, step) in table {
+            assert_eq!(self::step(call), step, "{call:?}");
+        }
+    }
+
+    #[test]
+    fn many_stops_at_once_are_afforded_and_too_many_in_the_long_run_are_not() {
+        let start = Duration::from_secs(100);
+        let mut purse = Purse::full(start);
+        let paid = (0..u32::MAX).take_while(|_| purse.pay(start)).count() as u32;
+        assert_eq!(paid, limits::TRACE_STOPS_AT_ONCE - 1);
+        // From nothing, a second has earned as many as may be paid in it.
+        let later = start + Duration::from_secs(1);
+        assert_eq!((0..u32::MAX).take_while(|_| purse.pay(later)).count() as u32, limits::TRACE_STOPS - 1);
+        // Evenly spread within the limit they never end.
+        let mut purse = Purse::full(start);
+        let step = Duration::from_secs(1) / limits::TRACE_STOPS;
+        assert!((0..20_000).all(|n| purse.pay(start + step * n)));
+        let mut purse = Purse::full(start);
+        assert!(!(0..40_000).all(|n| purse.pay(start + step / 2 * n)));
     }
 
     #[test]
@@ -175,6 +297,9 @@ mod tests {
         assert!(!is_default(&status(segv, 0), libc::SIGSEGV));
         assert!(!is_default(&status(0, segv), libc::SIGSEGV));
         assert!(!is_default(b"", libc::SIGSEGV));
+        assert!(is_caught(&status(0, segv), libc::SIGSEGV) && !is_caught(&status(segv, !segv), libc::SIGSEGV));
+        assert_eq!(owner(b"Uid:\t0\t33\t0\t0\nGid:\t0\t34\t0\t0\n"), Some((33, 34)));
+        assert_eq!(owner(b"Uid:\t0\nGid:\t0\t34\n"), None);
         assert!(is_zombie(b"Name:\tapp\nState:\tZ (zombie)\n") && !is_zombie(b"State:\tS (sleeping)\n"));
         assert_eq!((thread_group(&status(0, 0)), thread_group(b"Tgid:\tx\n")), (Some(7), None));
     }

@@ -2,8 +2,9 @@
 //! moment and their stacks be read, without a core and without a privilege.
 //!
 //! Only the program's own process is traced, all its threads with it: its children and theirs never know of us. Until that signal
-//! every stop is over at once. If there are more stops in a second than can be afforded, we let go for good and say so. What is
-//! read is read by a worker; init takes registers and hands over fds, and goes on with its work meanwhile.
+//! every stop is over at once. If there are more stops than can be afforded, we let go for good and say so; so we do where another
+//! one wants to trace: a leak check at the end, a crash handler that asks for help. What is read is read by a worker; init takes
+//! registers and hands over fds, and goes on with its work meanwhile.
 
 #![forbid(unsafe_code)]
 
@@ -11,20 +12,24 @@ pub mod decision;
 
 use crate::case::{Capture, Held};
 use crate::config::Settings;
+use crate::evidence::leak_check;
 use crate::limits;
 use crate::sys::ptrace::{self, Stop};
 use crate::sys::signal::Signal;
 use crate::sys::wait::{self, Stopped};
 use crate::sys::{clock, fd, process};
-use decision::{Action, Circumstances, Mode};
+use decision::{Action, Circumstances, Mode, Purse, Step};
 use std::ffi::CString;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt as _;
 use std::time::Duration;
 
 /// A file of /proc/PID that is read in init: status.
 const STATUS_BYTES: usize = 4096;
 /// Threads whose registers are taken.
 const THREADS: usize = 4096;
+/// Threads that are in a handler of a fatal signal at one time; the calls of more are not looked at.
+const HANDLERS: usize = 64;
 
 /// Threads that stand still, each with the signal that it is owed.
 #[derive(Debug)]
@@ -42,9 +47,9 @@ pub struct Tracer {
     mode: Mode,
     hold: Option<Hold>,
     capture: Option<Capture>,
-    /// Stops in the second that began then.
-    second: Duration,
-    stops: u32,
+    /// Threads in a handler of a fatal signal, and how many more of their calls are looked at.
+    in_handler: Vec<(i32, u32)>,
+    purse: Purse,
     /// Why the program is not, or no longer, traced.
     why_not: Option<String>,
 }
@@ -57,7 +62,8 @@ pub fn circumstances(program: Option<&std::path::Path>, stands_in: bool) -> Circ
         is_root: process::effective_uid() == 0,
         no_new_privileges: ptrace::has_no_new_privileges(),
         program_gains: program.and_then(|path| path.metadata().ok()).is_some_and(|found| found.mode() & SET_ID != 0),
-        sanitizer_options: ["ASAN_OPTIONS", "LSAN_OPTIONS"].iter().any(|name| std::env::var_os(name).is_some()),
+        leak_check: ["ASAN_OPTIONS", "LSAN_OPTIONS"].iter().any(|name| std::env::var_os(name).is_some())
+            || std::env::var_os("LD_PRELOAD").is_some_and(|paths| leak_check::is_preloaded(paths.as_bytes())),
         has_proc: fd::read_small(c"/proc/self/status", STATUS_BYTES).is_some(),
         stands_in,
     }
@@ -71,8 +77,8 @@ impl Tracer {
             mode: Mode::Watching,
             hold: None,
             capture: None,
-            second: Duration::ZERO,
-            stops: 0,
+            in_handler: Vec::new(),
+            purse: Purse::full(clock::monotonic()),
             why_not: decision::may_trace(settings.capture, so).err().map(str::to_owned),
         }
     }
@@ -101,48 +107,99 @@ impl Tracer {
     /// Takes in a stop. What is returned is to be given to a worker; `released` must be called when it says so.
     pub fn stopped(&mut self, tid: i32, status: i32, spares: Option<Signal>) -> Option<Held> {
         let stop = Stop::from_status(status);
-        self.count();
+        if self.mode == Mode::Watching && !self.purse.pay(clock::monotonic()) {
+            let why = format!(
+                "let go after more than {} stops in a second (signals, or threads that come and go)",
+                limits::TRACE_STOPS
+            );
+            self.let_go(tid, why);
+        }
         match decision::about(stop, self.mode) {
-            Action::GoOn(signal) => ptrace::go_on(tid, signal),
+            Action::GoOn(signal) => self.go_on(tid, signal),
             Action::Listen => ptrace::listen(tid),
             Action::LetGo(signal) => process::let_go(tid, signal),
             Action::Hold(signal) => match &mut self.hold {
                 Some(hold) => hold.others.push((tid, signal)),
-                None => ptrace::go_on(tid, signal),
+                None => self.go_on(tid, signal),
             },
+            // By clone(2) a thread makes processes, too, that are none of ours.
+            Action::Newcomer if !process::is_thread_of(self.pid, tid) => process::let_go(tid, 0),
+            Action::Newcomer => self.go_on(tid, 0),
+            Action::Executed => {
+                self.in_handler.clear();
+                match leak_check::is_in(format!("/proc/{tid}/exe").as_ref()) {
+                    true => {
+                        self.let_go(tid, decision::LEAK_CHECK.to_owned());
+                        process::let_go(tid, 0);
+                    }
+                    false => ptrace::go_on(tid, 0),
+                }
+            }
+            Action::Call => self.called(tid),
             Action::Suspect(signal) => {
                 // What was asked for is no crash.
                 let is_asked_for = spares.is_some_and(|spared| spared.number() == signal);
-                if !is_asked_for && self::status(tid).is_some_and(|status| decision::is_default(&status, signal)) {
+                let status = if is_asked_for { None } else { self::status(tid) };
+                if status.as_deref().is_some_and(|status| decision::is_default(status, signal)) {
                     return self.hold(tid, signal);
                 }
-                ptrace::go_on(tid, signal);
+                if status.is_some_and(|status| decision::is_caught(&status, signal)) && self.in_handler.len() < HANDLERS
+                {
+                    self.in_handler.retain(|(other, _)| *other != tid);
+                    self.in_handler.push((tid, limits::TRACE_CALLS));
+                }
+                self.go_on(tid, signal);
             }
         }
         None
     }
 
-    /// More stops than can be afforded end the tracing.
-    fn count(&mut self) {
-        let now = clock::monotonic();
-        if now.saturating_sub(self.second) >= Duration::from_secs(1) {
-            (self.second, self.stops) = (now, 0);
-        }
-        self.stops += 1;
-        if self.stops > limits::TRACE_STOPS && self.mode == Mode::Watching {
-            self.let_go(format!(
-                "let go after {} stops in a second (signals, or threads that come and go)",
-                limits::TRACE_STOPS
-            ));
+    fn go_on(&self, tid: i32, signal: i32) {
+        if self.in_handler.iter().any(|(other, _)| *other == tid) {
+            ptrace::go_on_to_call(tid, signal);
+        } else {
+            ptrace::go_on(tid, signal);
         }
     }
 
-    /// Ends the tracing as each thread stops; those that run are asked to.
-    fn let_go(&mut self, why: String) {
+    /// A thread makes a system call in a handler of a fatal signal.
+    fn called(&mut self, tid: i32) {
+        let Some(place) = self.in_handler.iter().position(|(other, _)| *other == tid) else {
+            return ptrace::go_on(tid, 0);
+        };
+        let left = &mut self.in_handler[place].1;
+        *left = left.saturating_sub(1);
+        match decision::step(ptrace::call(tid)) {
+            Step::On if *left > 0 => ptrace::go_on_to_call(tid, 0),
+            Step::On | Step::Returns => {
+                self.in_handler.swap_remove(place);
+                ptrace::go_on(tid, 0);
+            }
+            Step::AsksForHelp => {
+                self.let_go(
+                    tid,
+                    "let go for the program's own crash handler, which asked another process to look".to_owned(),
+                );
+                process::let_go(tid, 0);
+            }
+        }
+    }
+
+    /// Ends the tracing: of the others before this returns, as far as they can be stopped; of this one, which stands still, with
+    /// whatever it stands at.
+    fn let_go(&mut self, tid: i32, why: String) {
         self.why_not = Some(why);
         self.mode = Mode::LettingGo;
-        for tid in threads(self.pid) {
-            let _ = ptrace::interrupt(tid);
+        self.in_handler.clear();
+        let until = clock::monotonic() + limits::TRACE_HOLD;
+        let others: Vec<i32> = threads(self.pid).into_iter().filter(|other| *other != tid).collect();
+        let asked: Vec<i32> = others.into_iter().filter(|other| ptrace::interrupt(*other).is_ok()).collect();
+        for other in asked {
+            if let Stopped::At(status) = wait::stopped_within(other, until)
+                && let Action::LetGo(signal) = decision::about(Stop::from_status(status), self.mode)
+            {
+                process::let_go(other, signal);
+            }
         }
     }
 
@@ -160,8 +217,11 @@ impl Tracer {
         for other in asked {
             match wait::stopped_within(other, until) {
                 Stopped::At(status) => {
-                    let stop = Stop::from_status(status);
-                    others.push((other, if stop.event == 0 { stop.signal } else { 0 }));
+                    let signal = match decision::about(Stop::from_status(status), Mode::Holding) {
+                        Action::Hold(signal) => signal,
+                        _ => 0,
+                    };
+                    others.push((other, signal));
                 }
                 Stopped::Gone => {}
                 Stopped::Running => missing += 1,
@@ -185,7 +245,7 @@ impl Tracer {
 
     /// By the thread's own number: its leader may have ended before it.
     fn held(&mut self, tid: i32, registers: Vec<(i32, Vec<u8>)>, gaps: Vec<String>) -> Option<Held> {
-        let open = |name: &str| fd::open_to_read(&CString::new(format!("/proc/{tid}/{name}")).ok()?);
+        let open = |name: &str| open_of(tid, name);
         let (theirs, done) = fd::pipe(true).ok()?;
         let found = fd::memory_file(c"obit-capture").ok()?;
         let held = Held {
@@ -220,7 +280,7 @@ impl Tracer {
         let Some(hold) = self.hold.take() else { return };
         self.mode = Mode::Watching;
         for (tid, signal) in hold.others {
-            ptrace::go_on(tid, signal);
+            self.go_on(tid, signal);
         }
         ptrace::go_on(hold.tid, hold.signal);
     }
@@ -239,6 +299,15 @@ impl Tracer {
 
 fn status(pid: i32) -> Option<Vec<u8>> {
     fd::read_small(&CString::new(format!("/proc/{pid}/status")).ok()?, STATUS_BYTES)
+}
+
+/// A file of /proc/TID. Of a process that became another user it may be refused to us and not to that user.
+fn open_of(tid: i32, name: &str) -> Option<OwnedFd> {
+    let path = CString::new(format!("/proc/{tid}/{name}")).ok()?;
+    fd::open_to_read(&path).or_else(|| {
+        let (uid, gid) = status(tid).as_deref().and_then(decision::owner)?;
+        process::on_behalf_of(uid, gid, || fd::open_to_read(&path))
+    })
 }
 
 /// The threads of a process now.
