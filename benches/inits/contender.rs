@@ -106,10 +106,9 @@ pub fn all(probe: &Path, reference: PathBuf, programs: &Path) -> io::Result<(Vec
         contenders.push(Contender::new(OBIT, &["run", "--"]).groups(&["run", "--group", "--"]).at(copy).versioned());
     } else {
         missing.push(format!(
-            "obit itself was left out: {} does not exist; build it with `RUSTFLAGS=-Ctarget-feature=+crt-static cargo \
-             build --release --target {}`, or name a binary in OBIT_BENCH_BINARY",
-            built.display(),
-            static_target()
+            "obit itself was left out: {} does not exist; build it with packaging/build-static, or name a binary in \
+             OBIT_BENCH_BINARY",
+            built.display()
         ));
     }
     Ok((contenders, missing))

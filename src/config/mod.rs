@@ -140,7 +140,7 @@ impl Default for Settings {
             report_wait: limits::REPORT_WAIT,
             termination_log: Some(PathBuf::from("/dev/termination-log")),
             debug_dirs: Vec::new(),
-            capture: Capture::Off,
+            capture: Capture::Auto,
             minidump: false,
             dsn: None,
             release: None,

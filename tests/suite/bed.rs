@@ -173,8 +173,6 @@ impl Bed {
                 ("PATH".into(), path),
                 ("HOME".into(), self.directory.path().into()),
                 ("OBIT_STATE_DIR".into(), self.state().into()),
-                // With the tracer everything must hold that holds without.
-                ("OBIT_CAPTURE".into(), "auto".into()),
             ],
             stdin: Vec::new(),
             slow_stderr: false,
