@@ -5,6 +5,7 @@
 //! each role gets, `OBIT_TEST_SEED` repeats the instants of a run that failed.
 
 use crate::bed::{Bed, Fate, Running, Setup, children_of, first, trial};
+use crate::need::Need;
 use crate::server::{Mood, Server};
 use libtest_mimic::Trial;
 use nix::sys::signal::{Signal, kill};
@@ -16,6 +17,9 @@ pub fn trials() -> Vec<Trial> {
     vec![
         first("init killed at any instant loses no crash that it told of", &[], |bed| turns(bed, Role::Init)),
         trial("an examiner killed at any instant loses no crash", &[], |bed| turns(bed, Role::Examiner)),
+        trial("whoever looks at a dying program may be killed at any instant", &[Need::Root], |bed| {
+            turns(bed, Role::Capture)
+        }),
         trial("a courier killed at any instant loses no crash", &[], |bed| turns(bed, Role::Courier)),
         trial("whoever tells of an earlier run may be killed at any instant", &[], |bed| turns(bed, Role::Recover)),
         trial("whoever writes a session may be killed at any instant", &[], |bed| turns(bed, Role::Session)),
@@ -25,6 +29,7 @@ pub fn trials() -> Vec<Trial> {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Role {
     Init,
+    Capture,
     Examiner,
     Courier,
     Recover,
@@ -36,10 +41,20 @@ impl Role {
     fn comm(self) -> &'static str {
         match self {
             Role::Init => "obit",
+            Role::Capture => "obit-capture",
             Role::Examiner => "obit-examine",
             Role::Courier => "obit-courier",
             Role::Recover => "obit-recover",
             Role::Session => "obit-session",
+        }
+    }
+
+    /// What the program ends with in a turn of this role.
+    fn code(self) -> u8 {
+        match self {
+            Role::Capture => 139,
+            Role::Recover => 0,
+            Role::Init | Role::Examiner | Role::Courier | Role::Session => 9,
         }
     }
 
@@ -49,7 +64,7 @@ impl Role {
             // From before the crash to after the delivery.
             Role::Init => 150,
             Role::Courier => 40,
-            Role::Examiner | Role::Recover | Role::Session => 25,
+            Role::Capture | Role::Examiner | Role::Recover | Role::Session => 25,
         })
     }
 }
@@ -110,7 +125,8 @@ fn one_turn(bed: &Bed, role: Role, turn: u64, instant: Duration, chance: &mut Ch
             .env("OBIT_RELEASE", "app@1.0.0")
     };
     let mut told: Vec<String> = Vec::new();
-    let crash = format!("sleep 0.0{}; exit 9", chance.below(4));
+    let end = if role == Role::Capture { "kill -SEGV $$" } else { "exit 9" };
+    let crash = format!("sleep 0.0{}; {end}", chance.below(4));
     if role == Role::Recover {
         // An earlier run that was killed with its crash told and nothing else done.
         let run = setup(&crash).start();
@@ -123,7 +139,7 @@ fn one_turn(bed: &Bed, role: Role, turn: u64, instant: Duration, chance: &mut Ch
     let killed = kill_it(&run, role, instant);
     let ended = run.end();
     if role != Role::Init {
-        assert_eq!(ended.fate, Fate::Exited(if role == Role::Recover { 0 } else { 9 }), "{}", ended.stderr());
+        assert_eq!(ended.fate, Fate::Exited(role.code()), "{}", ended.stderr());
     }
     told.extend(told_of(&ended.stderr()));
     let next = setup("true").end();
