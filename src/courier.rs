@@ -60,7 +60,7 @@ pub fn run(settings: &Settings, state_dir: Option<&Path>, memory_reports: Vec<Ow
     if spool.as_ref().is_some_and(|spool| spool.entries_in(State::Pending).iter().any(fresh)) {
         summary = visit(settings, spool.as_ref(), Vec::new(), patience);
     }
-    let ask = spool.as_ref().and_then(|spool| check::look(settings, spool.state_dir()?));
+    let ask = spool.as_ref().and_then(|spool| check::look(settings, spool.state_dir()));
     let now = clock::unix_ms();
     let look = look.into_iter().chain(ask).min().map(|look| after(now, look));
     let again = summary.again_unix_ms.into_iter().chain(look).min();
@@ -73,7 +73,7 @@ pub fn run(settings: &Settings, state_dir: Option<&Path>, memory_reports: Vec<Ow
 /// not in this life.
 fn look_at_daily(settings: &Settings, spool: &Spool) -> Option<Duration> {
     settings.dsn.as_ref()?;
-    match consent::current(settings, spool.state_dir()).grant(Channel::Daily) {
+    match consent::current(settings, Some(spool.state_dir())).grant(Channel::Daily) {
         Err(block) => block.may_change().then_some(limits::CONSENT_AGAIN),
         Ok(_) => match daily::look(settings, spool) {
             Ok(wait) => Some(wait.min(limits::CONSENT_AGAIN)),
@@ -130,7 +130,7 @@ fn visit(settings: &Settings, spool: Option<&Spool>, memory_reports: Vec<OwnedFd
     let closed = |why: String| Summary { why: Some(why), ..Summary::default() };
     // Nothing of the network is touched before there is a destination and permission.
     let Some(dsn) = &settings.dsn else { return closed("there is no DSN".to_owned()) };
-    let mut gate = Gate::new(settings, spool.and_then(Spool::state_dir));
+    let mut gate = Gate::new(settings, spool.map(Spool::state_dir));
     if let (Err(block), Err(_)) = (gate.grant(Channel::Errors), gate.grant(Channel::Daily)) {
         let aside = |channel| spool.map_or(0, |spool| put_aside(settings, spool, channel));
         let kept = aside(Channel::Errors) + aside(Channel::Daily);
@@ -151,15 +151,15 @@ fn visit(settings: &Settings, spool: Option<&Spool>, memory_reports: Vec<OwnedFd
         Ok(runtime) => runtime,
         Err(error) => {
             let what = format!("no runtime can be made ({error})");
-            fault::tell("courier", settings, spool.and_then(Spool::state_dir), &what);
+            fault::tell("courier", settings, spool.map(Spool::state_dir), &what);
             return closed(what);
         }
     };
     let mut visit = Visit {
         settings,
         gate: RefCell::new(gate),
-        signer: Signer::new(settings, spool.and_then(Spool::state_dir)),
-        state_dir: spool.and_then(Spool::state_dir),
+        signer: Signer::new(settings, spool.map(Spool::state_dir)),
+        state_dir: spool.map(Spool::state_dir),
         transport,
         patience,
         ledger: Ledger::default(),

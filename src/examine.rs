@@ -277,13 +277,19 @@ fn tell_of(stale: &marker::Stale, spool: &Spool, settings: &Settings) -> bool {
         let case = case_of(stale, Some(noted));
         safe &= is_told(&case) || keep_late(&case, spool);
     }
+    if let Some((death, at_unix_ms)) = stale.ended {
+        if safe {
+            session(&stale.run, Some(death), at_unix_ms, settings, spool.state_dir());
+        }
+        return safe;
+    }
     let case = case_of(stale, stale.noted.as_ref());
     if is_told(&case) {
         return safe;
     }
     safe &= keep_late(&case, spool);
     if safe {
-        session(&case.run, case.death, case.at_unix_ms, settings, spool.root());
+        session(&case.run, case.death, case.at_unix_ms, settings, spool.state_dir());
     }
     safe
 }

@@ -241,7 +241,7 @@ fn spool(matches: &ArgMatches) -> Result<Spool, String> {
 
 fn status(matches: &ArgMatches) -> Result<(), String> {
     let spool = spool(matches)?;
-    let state_dir = spool.root().parent().unwrap_or(Path::new("/")).to_owned();
+    let state_dir = spool.state_dir().to_owned();
     let entries = spool.entries();
     let count = |wanted: &str| entries.iter().filter(|entry| entry.state.as_str() == wanted).count();
     let running = marker::living(&state_dir).len();
@@ -267,7 +267,10 @@ fn status(matches: &ArgMatches) -> Result<(), String> {
 }
 
 fn flush(matches: &ArgMatches) -> Result<(), String> {
-    let summary = crate::courier::flush(&load(matches)?.settings, &spool(matches)?);
+    let (settings, spool) = (load(matches)?.settings, spool(matches)?);
+    // What earlier runs left to be told goes, too.
+    crate::examine::recover(&settings, spool.state_dir());
+    let summary = crate::courier::flush(&settings, &spool);
     let mut out = std::io::stdout();
     let crate::courier::Summary { sent, rejected, kept, why, .. } = summary;
     if matches.get_flag("json") {

@@ -446,7 +446,7 @@ impl Init {
         if self.marker_settled
             && let Some(marker) = self.marker.take()
         {
-            marker.remove();
+            marker.settle();
         }
         if let Some(signal) = re_raise {
             process::forbid_core();

@@ -2,11 +2,12 @@
 //!
 //! The kernel drops the lock with the process, so a marker that is there and not locked tells of a run that ended with
 //! nobody to say how ([`stale`]). At a death init writes one line into it with a single pwrite(2): if all of us are killed
-//! in the next moment, the next start still has the truth.
+//! in the next moment, the next start still has the truth. A good end that release health wants to know of is such a line, too,
+//! and the marker stays for the next start to take it up: that costs the end one write, and nobody waits.
 //!
 //! ```text
 //! 0     obit-run lines: CRC-32, name, value; filled up with newlines
-//! 2048  the death of the program itself: one line
+//! 2048  the death of the program itself, or its good end: one line
 //! 2304  seven lines for deaths of what it left to us
 //! 4096  end: the block is there from the start, so a full disk cannot refuse the line
 //! ```
@@ -41,6 +42,8 @@ pub(super) const LINE_BYTES: usize = 256;
 pub(super) const DEATHS: usize = (MARKER_BYTES - RUN_BYTES) / LINE_BYTES;
 /// proc(5): a comm is at most 15 bytes; each may have become a U+FFFD. Escaped it still fits into its line.
 const COMM_BYTES: usize = 15 * 3;
+/// The first word of the line of a good end, where else is an id.
+pub(super) const END: &str = "end";
 pub(super) const DIR: &str = "runs";
 pub(super) const SUFFIX: &str = ".run";
 
@@ -52,6 +55,8 @@ pub struct RunMarker {
     file: File,
     /// Whose death is noted in which line.
     noted: Cell<[Option<Id>; DEATHS]>,
+    /// The good end is noted, so the next start is to see it.
+    ended: Cell<bool>,
 }
 
 impl RunMarker {
@@ -71,7 +76,7 @@ impl RunMarker {
                 let _ = dir.remove(&hidden);
                 return Err(error);
             }
-            Ok(RunMarker { dir, name: name.clone(), file, noted: Cell::default() })
+            Ok(RunMarker { dir, name: name.clone(), file, noted: Cell::default(), ended: Cell::default() })
         };
         create().map_err(|source| SpoolError {
             doing: "mark the run in",
@@ -87,12 +92,22 @@ impl RunMarker {
         let mut noted = self.noted.get();
         let lines = if case.subject == Subject::Main { 0..1 } else { 1..DEATHS };
         let Some(line) = lines.into_iter().find(|line| *line == 0 || noted[*line].is_none()) else { return };
-        let mut bytes = death_line(case).into_bytes();
-        bytes.resize(LINE_BYTES, b'\n');
-        if self.file.write_all_at(&bytes, offset(line)).is_ok() {
+        if self.write(death_line(case), line) {
             noted[line] = Some(case.event_id);
             self.noted.set(noted);
         }
+    }
+
+    /// Notes how the run ended, where there is nothing to report of it. Whether that is safe.
+    pub fn note_end(&self, death: Death, at_unix_ms: u64) -> bool {
+        self.ended.set(self.write(checked(&format!("{END} {at_unix_ms} {}", status_of(death))), 0));
+        self.ended.get()
+    }
+
+    fn write(&self, line: String, place: usize) -> bool {
+        let mut bytes = line.into_bytes();
+        bytes.resize(LINE_BYTES, b'\n');
+        self.file.write_all_at(&bytes, offset(place)).is_ok()
     }
 
     /// The report of a noted death is safe. The program's own death stays noted: it is how the run ended.
@@ -106,9 +121,11 @@ impl RunMarker {
         self.noted.set(noted);
     }
 
-    /// The run ended well, or its report is safe.
-    pub fn remove(self) {
-        let _ = self.dir.remove(&self.name);
+    /// The run ended well, or its report is safe: the marker goes, unless its end is still to be taken up.
+    pub fn settle(self) {
+        if !self.ended.get() {
+            let _ = self.dir.remove(&self.name);
+        }
     }
 }
 
@@ -157,10 +174,7 @@ fn block(run: &Run) -> Vec<u8> {
 fn death_line(case: &Case) -> String {
     let mut line = String::with_capacity(LINE_BYTES);
     let _ = write!(line, "{} {} {}", case.event_id, case.reason.as_str(), case.at_unix_ms);
-    let status = case.death.map(|death| match death {
-        Death::Exited(code) => i64::from(code) << 8,
-        Death::Killed { signal, core } => i64::from(signal.number()) | if core { 0x80 } else { 0 },
-    });
+    let status = case.death.map(status_of);
     for number in [status, case.pid.map(i64::from), case.uptime_ms.map(|ms| ms.cast_signed())] {
         let _ = match number {
             Some(number) => write!(line, " {number}"),
@@ -172,6 +186,14 @@ fn death_line(case: &Case) -> String {
         let _ = write!(line, " {}", escape(&comm.as_bytes()[..end]));
     }
     checked(&line)
+}
+
+/// The status of wait(2) that tells of this death.
+fn status_of(death: Death) -> i64 {
+    match death {
+        Death::Exited(code) => i64::from(code) << 8,
+        Death::Killed { signal, core } => i64::from(signal.number()) | if core { 0x80 } else { 0 },
+    }
 }
 
 /// A line with its CRC-32 before it.

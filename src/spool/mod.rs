@@ -102,8 +102,8 @@ impl Spool {
     }
 
     /// The state directory it is in.
-    pub fn state_dir(&self) -> Option<&Path> {
-        self.root.parent()
+    pub fn state_dir(&self) -> &Path {
+        self.root.parent().unwrap_or(&self.root)
     }
 
     fn dir(&self) -> &Dir {

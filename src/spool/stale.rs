@@ -2,7 +2,7 @@
 
 #![forbid(unsafe_code)]
 
-use super::marker::{DEATHS, DIR, LINE_BYTES, MARKER_BYTES, RUN_BYTES, SUFFIX};
+use super::marker::{DEATHS, DIR, END, LINE_BYTES, MARKER_BYTES, RUN_BYTES, SUFFIX};
 use super::{lock_if_free, remove_leftover};
 use crate::case::{Id, Reason, Run, Subject};
 use crate::death::Death;
@@ -26,6 +26,8 @@ pub struct Stale {
     pub run: Run,
     /// The death of the program itself, if init still wrote it down.
     pub noted: Option<Noted>,
+    /// Its end of which there is nothing to report, and when that was: release health wants to know.
+    pub ended: Option<(Death, u64)>,
     /// Deaths of what the program left to init, whose reports were not safe yet.
     pub descendants: Vec<Noted>,
     /// When the marker was last written: at the start of the run, or at the last death in it.
@@ -74,7 +76,7 @@ pub fn living(state_dir: &Path) -> Vec<Run> {
             let id = name.strip_suffix(SUFFIX).and_then(Id::parse)?;
             let file = dir.open_file(&name, Access::Write).ok()?;
             matches!(file.try_lock(), Err(TryLockError::WouldBlock)).then_some(())?;
-            parse(id, &contents(&file), Status::of(&file).ok()?.modified_unix_ms).map(|(run, _)| run)
+            parse(id, &contents(&file), Status::of(&file).ok()?.modified_unix_ms).map(|told| told.run)
         })
         .take(AT_ONCE)
         .collect();
@@ -106,7 +108,7 @@ fn read(dir: &Rc<Dir>, name: String) -> Option<Stale> {
     let file = lock_if_free(dir, &name)?;
     let bytes = contents(&file);
     let changed_unix_ms = Status::of(&file).ok()?.modified_unix_ms;
-    let Some((run, noted)) = parse(id, &bytes, changed_unix_ms) else {
+    let Some(Told { run, noted, ended }) = parse(id, &bytes, changed_unix_ms) else {
         say(
             Level::Warning,
             &format!("run marker {name} says nothing readable, so the end of that run cannot be told; removed"),
@@ -116,11 +118,19 @@ fn read(dir: &Rc<Dir>, name: String) -> Option<Stale> {
     };
     let (main, descendants): (Vec<_>, _) = noted.into_iter().partition(|noted| noted.subject == Subject::Main);
     let dir = Rc::clone(dir);
-    Some(Stale { run, noted: main.into_iter().next(), descendants, changed_unix_ms, dir, name, _file: file })
+    Some(Stale { run, noted: main.into_iter().next(), ended, descendants, changed_unix_ms, dir, name, _file: file })
 }
 
-/// The run and the deaths in the bytes of a marker; `None` if not one line in them is whole.
-pub(super) fn parse(id: Id, bytes: &[u8], changed_unix_ms: u64) -> Option<(Run, Vec<Noted>)> {
+/// What the bytes of a marker say.
+#[derive(Debug)]
+pub(super) struct Told {
+    pub run: Run,
+    pub noted: Vec<Noted>,
+    pub ended: Option<(Death, u64)>,
+}
+
+/// `None` if not one line is whole.
+pub(super) fn parse(id: Id, bytes: &[u8], changed_unix_ms: u64) -> Option<Told> {
     let (run, deaths) = bytes.split_at(bytes.len().min(RUN_BYTES));
     let mut values: BTreeMap<&str, OsString> = BTreeMap::new();
     for line in run.split(|byte| *byte == b'\n') {
@@ -130,10 +140,11 @@ pub(super) fn parse(id: Id, bytes: &[u8], changed_unix_ms: u64) -> Option<(Run, 
             values.insert(name, OsString::from_vec(value));
         }
     }
+    let ended = end(&deaths[..deaths.len().min(LINE_BYTES)]);
     let deaths = deaths.chunks(LINE_BYTES).take(DEATHS).enumerate();
     let noted: Vec<Noted> =
         deaths.filter_map(|(n, line)| death(line).filter(|d| (d.subject == Subject::Main) == (n == 0))).collect();
-    if values.is_empty() && noted.is_empty() {
+    if values.is_empty() && noted.is_empty() && ended.is_none() {
         return None;
     }
     let mut text = |name: &str| values.remove(name).and_then(|value| value.into_string().ok());
@@ -147,7 +158,7 @@ pub(super) fn parse(id: Id, bytes: &[u8], changed_unix_ms: u64) -> Option<(Run, 
         exe: values.remove("exe").map(Into::into),
         cwd: None,
     };
-    Some((run, noted))
+    Some(Told { run, noted, ended })
 }
 
 /// The line behind its CRC-32, if that fits.
@@ -156,8 +167,20 @@ fn checked(line: &[u8]) -> Option<&str> {
     (crc == format!("{:08x}", crc32fast::hash(line.as_bytes()))).then_some(line)
 }
 
-fn death(line: &[u8]) -> Option<Noted> {
-    let line = checked(&line[..line.iter().position(|byte| *byte == b'\n')?])?;
+/// A line's place holds it and newlines behind it.
+fn first_line(place: &[u8]) -> Option<&str> {
+    checked(&place[..place.iter().position(|byte| *byte == b'\n')?])
+}
+
+fn end(place: &[u8]) -> Option<(Death, u64)> {
+    let mut words = first_line(place)?.split(' ');
+    words.next().filter(|word| *word == END)?;
+    let at_unix_ms = words.next()?.parse().ok()?;
+    Some((Death::from_wait_status(words.next()?.parse().ok()?)?, at_unix_ms))
+}
+
+fn death(place: &[u8]) -> Option<Noted> {
+    let line = first_line(place)?;
     let mut words = line.split(' ');
     let event_id = Id::parse(words.next()?)?;
     let reason = words.next()?;

@@ -29,7 +29,7 @@ const SLUG_CHARS: usize = 50;
 
 /// Makes the report if it is due. To be called only when its channel is open. Returns how long until the next look.
 pub fn look(settings: &Settings, spool: &Spool) -> Result<Duration, String> {
-    let Some(state_dir) = spool.state_dir() else { return Ok(LOOK_AGAIN) };
+    let state_dir = spool.state_dir();
     let now = Moment::now();
     let Some(mut held) = take(state_dir, &now)? else { return Ok(LOOK_AGAIN) };
     let before = held.schedule.clone();
@@ -58,7 +58,7 @@ pub fn look(settings: &Settings, spool: &Spool) -> Result<Duration, String> {
 
 /// Makes a report now, due or not, for a person who asked for one. The next is a day away.
 pub fn make_now(settings: &Settings, spool: &Spool) -> Result<Id, String> {
-    let state_dir = spool.state_dir().ok_or("the spool has no state directory")?;
+    let state_dir = spool.state_dir();
     let now = Moment::now();
     let mut held = take(state_dir, &now)?.ok_or("another obit is making the daily report at this moment")?;
     let id = random_id();

@@ -252,6 +252,15 @@ fn session(bed: &Bed) {
     assert_eq!(init.first(), Some(&(Some(true), Some("exited"))), "{init:?}");
     assert!(init.len() > 1 && init[1..].iter().all(|again| again.0 == Some(false)), "it began once: {init:?}");
     assert!(bed.obit(["status", "--json"]).end().stdout().contains("\"pending\":0"));
+
+    // With nobody who flushes the next start takes it up.
+    let told = server.taken().len();
+    run().env("SENTRY_RELEASE", "app@2").end().code(0);
+    assert_eq!(server.taken().len(), told, "a good end waits for nobody");
+    run().end().code(0);
+    let last = server.taken().last().and_then(|envelope| envelope.json("session")).expect("a session");
+    assert_eq!((last["attrs"]["release"].as_str(), last["status"].as_str()), (Some("app@2"), Some("exited")));
+    assert_eq!(std::fs::read_dir(bed.state().join("runs")).unwrap().count(), 0);
 }
 
 fn unclean(bed: &Bed) {

@@ -142,7 +142,7 @@ impl Init {
         let Some(reason) = reason else {
             if main {
                 self.marker_settled = true;
-                self.run_ended(Some(death), at, now);
+                self.run_went_well(death, at, now);
             }
             return;
         };
@@ -251,9 +251,19 @@ impl Init {
         }
     }
 
-    /// Release health wants to know how every run of a release ended, good ones too.
+    fn is_of_release_health(&self) -> bool {
+        self.workers.wants_sessions() && self.child.run.release.is_some()
+    }
+
+    /// Release health wants to know how every run of a release ended, good ones too; of these the next start tells it.
+    fn run_went_well(&mut self, death: Death, at: u64, now: Duration) {
+        if self.is_of_release_health() && !self.marker.as_ref().is_some_and(|marker| marker.note_end(death, at)) {
+            self.run_ended(Some(death), at, now);
+        }
+    }
+
     fn run_ended(&mut self, death: Option<Death>, at: u64, now: Duration) {
-        if self.workers.wants_sessions() && self.child.run.release.is_some() {
+        if self.is_of_release_health() {
             let run = self.child.run.clone();
             self.workers.session(run, death, at, &self.launch.settings, now);
             let until = now + limits::SESSION_WAIT;

@@ -54,6 +54,22 @@ fn abandoned(state: &Path) -> PathBuf {
 }
 
 #[test]
+fn a_good_end_is_there_for_the_next_start_with_what_it_still_owes() {
+    let dir = tempfile::tempdir().unwrap();
+    let marker = RunMarker::create(dir.path(), &run(1)).unwrap();
+    assert!(marker.note_end(Death::Exited(3), 5000));
+    marker.note_death(&case(8, left("a")));
+    assert!(stale(dir.path()).is_empty(), "it drains");
+    marker.settle();
+    let mut taken = stale(dir.path());
+    let told = taken.pop().unwrap();
+    assert_eq!((told.ended, told.noted.is_none(), told.descendants.len()), (Some((Death::Exited(3), 5000)), true, 1));
+    assert_eq!((told.run.release.as_deref(), told.run.started_unix_ms), (Some("app@1.0"), 1000));
+    told.done();
+    assert!(stale(dir.path()).is_empty());
+}
+
+#[test]
 fn a_living_run_is_not_stale_and_a_good_end_leaves_nothing() {
     let dir = tempfile::tempdir().unwrap();
     let marker = RunMarker::create(dir.path(), &run(1)).unwrap();
@@ -61,7 +77,7 @@ fn a_living_run_is_not_stale_and_a_good_end_leaves_nothing() {
     assert_eq!(attention(dir.path(), Some(&marker)), Attention::default());
     assert_eq!(attention(dir.path(), None), Attention::default(), "a living run of somebody else is no news");
     assert_eq!(living(dir.path()).len(), 1);
-    marker.remove();
+    marker.settle();
     assert_eq!(living(dir.path()).len(), 0);
     assert_eq!(std::fs::read_dir(dir.path().join(DIR)).unwrap().count(), 0);
 }
