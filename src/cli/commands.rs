@@ -2,7 +2,7 @@
 
 #![forbid(unsafe_code)]
 
-use super::{core, crashes, doctor, heartbeat, manual, telemetry, upgrade};
+use super::{core, crashes, detach, doctor, heartbeat, manual, telemetry, upgrade};
 use crate::config::options::{SETTINGS, Section};
 use crate::config::{self, Loaded};
 use crate::death::OWN_FAILURE;
@@ -92,6 +92,7 @@ pub fn tree() -> Command {
                 .arg(state_dir()),
         )
         .subcommand(core::tree())
+        .subcommand(detach::tree())
         .subcommand(telemetry::tree())
         .subcommand(upgrade::tree(json, state_dir))
         .subcommand(heartbeat::tree())
@@ -189,6 +190,7 @@ fn carry_out(matches: &ArgMatches) -> Result<(), String> {
         }
         "doctor" => doctor::carry_out(&load(matches)?, matches.get_flag("json")),
         "core" => core::carry_out(matches, &load(matches)?.settings),
+        "detach" => detach::carry_out(matches),
         "upgrade" => {
             let (name, matches) = matches.subcommand().ok_or("no command was given")?;
             upgrade::carry_out(name, matches, || load(matches))

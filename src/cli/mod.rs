@@ -5,6 +5,7 @@
 pub mod commands;
 pub mod core;
 pub mod crashes;
+pub mod detach;
 pub mod doctor;
 pub mod heartbeat;
 pub mod manual;

@@ -6,11 +6,16 @@ use crate::config::Settings;
 use crate::sys::signal::Signal;
 use crate::sys::signalfd::Arrival;
 
+/// The payload of the SIGCHLD by which `obit detach` asks. No other signal could: all of them are the program's.
+pub const LET_GO: u64 = u64::from_be_bytes(*b"obit:let");
+
 /// What to do about one arrival.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Verdict {
     /// Children have changed.
     Reap,
+    /// `obit detach` asks us not to trace the program any more.
+    LetGo,
     /// Pass it on as this signal.
     PassOn(Signal),
     /// Somebody asks for the end: pass this on, and see that it comes about.
@@ -36,7 +41,7 @@ pub struct Circumstances {
 pub fn decide(arrival: &Arrival, settings: &Settings, here: Circumstances) -> Verdict {
     let signal = arrival.signal;
     if signal == Signal::CHLD {
-        return Verdict::Reap;
+        return if arrival.code == libc::SI_QUEUE && arrival.value == LET_GO { Verdict::LetGo } else { Verdict::Reap };
     }
     if signal == Signal::PIPE && arrival.sender_pid == here.own_pid {
         return Verdict::Swallow;
@@ -82,6 +87,15 @@ mod tests {
             };
             assert_eq!(decide(&arrival(signal, libc::SI_USER, 7), &settings, HERE), expected);
         }
+    }
+
+    #[test]
+    fn whoever_wants_to_trace_the_program_asks_by_a_signal_that_is_never_passed_on() {
+        let settings = Settings::default();
+        let asked = |code, value| decide(&Arrival { value, ..arrival(Signal::CHLD, code, 7) }, &settings, HERE);
+        assert_eq!(asked(libc::SI_QUEUE, LET_GO), Verdict::LetGo);
+        assert_eq!(asked(libc::SI_QUEUE, 1), Verdict::Reap);
+        assert_eq!(asked(libc::CLD_EXITED, LET_GO), Verdict::Reap);
     }
 
     #[test]

@@ -256,7 +256,7 @@ impl Init {
         let (signals, verdict, stderr) = (ready.has(Some(signals)), ready.has(verdict), ready.has(stderr));
         let (someone_came, was_looked_at) = (ready.has(door), ready.has(looked_at));
         if was_looked_at {
-            self.tracer.release();
+            self.let_on();
         }
         if verdict {
             self.read_verdict();
@@ -278,7 +278,9 @@ impl Init {
         let (state, effect) = self.child.state.tick(now, &self.launch.settings);
         self.child.state = state;
         self.apply(effect);
-        self.tracer.tick(now);
+        if self.tracer.due().is_some_and(|due| now >= due) {
+            self.let_on();
+        }
         self.workers.tick(&self.launch.settings, now);
     }
 
@@ -335,11 +337,16 @@ impl Init {
             }
             return;
         }
-        if verdict != Verdict::Reap {
+        if !matches!(verdict, Verdict::Reap | Verdict::LetGo) {
             self.narrate(Moment::Received { signal: arrival.signal });
         }
         match verdict {
             Verdict::Reap => self.reap(),
+            Verdict::LetGo => {
+                self.tracer.let_go_on_request();
+                // It may stand for a child's end, too: of the same signal only one is told.
+                self.reap();
+            }
             Verdict::Swallow => {}
             Verdict::HandOff => self.narrate(Moment::HandedOff { signal: arrival.signal }),
             Verdict::PassOn(signal) => {
@@ -391,12 +398,30 @@ impl Init {
         }
     }
 
+    /// First, if it is traced, where it hangs is looked at; that takes some milliseconds.
     fn kill_child(&mut self) {
         let pid = self.child.pid;
         self.stderr.say(
             Level::Warning,
             &format!("{} (pid {pid}) did not end when asked; killing it", self.child.run.component),
         );
+        let held = self.tracer.look();
+        let now = clock::monotonic();
+        if !held.is_some_and(|held| self.workers.capture(held, &self.launch.settings, now)) {
+            self.let_on();
+        }
+    }
+
+    /// The program stood still to be looked at and goes on now: with what it was to die of, or by our hand.
+    fn let_on(&mut self) {
+        if self.child.state == State::Killed {
+            self.send_kill();
+        }
+        self.tracer.release();
+    }
+
+    fn send_kill(&self) {
+        let pid = self.child.pid;
         let _ = match self.launch.settings.group {
             true => process::kill_group(pid, Signal::KILL),
             false => process::kill(pid, Signal::KILL),

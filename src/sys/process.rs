@@ -129,6 +129,13 @@ pub fn kill(pid: i32, signal: Signal) -> io::Result<()> {
     check(unsafe { libc::kill(pid, signal.number()) }).map(drop)
 }
 
+/// sigqueue(3): a signal with a payload.
+pub fn queue(pid: i32, signal: Signal, value: u64) -> io::Result<()> {
+    let value = libc::sigval { sival_ptr: value as *mut libc::c_void };
+    // SAFETY: numbers only; the payload is never followed as a pointer.
+    check(unsafe { libc::sigqueue(pid, signal.number(), value) }).map(drop)
+}
+
 /// pidfd_send_signal(2): reaches the process that the pidfd names, or nobody.
 pub fn kill_by_pidfd(pidfd: &OwnedFd, signal: Signal) -> io::Result<()> {
     let no_info: *const libc::siginfo_t = std::ptr::null();

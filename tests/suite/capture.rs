@@ -30,6 +30,8 @@ pub fn trials() -> Vec<Trial> {
     trials.extend(both("a process that is made by clone is none of ours", RIGHTS, cloned));
     trials.extend(both("a program that looks for leaks ends as without us", RIGHTS, leaks));
     trials.extend(both("a program that became another user is looked at", RIGHTS, switched));
+    trials.extend(both("a program that does not end when asked is killed, and where it hung is told", RIGHTS, hung));
+    trials.extend(both("on request the program is let go, and then others can trace it", RIGHTS, detached));
     trials.extend(both("a child of vfork and a child that dies go their ways", RIGHTS, children));
     trials.push(first("a program that is traced is stopped and continued as ever", RIGHTS, stopped));
     trials
@@ -168,6 +170,37 @@ fn cloned(bed: &Bed) {
     ended.code(7);
     assert_eq!(ended.stdout(), "it crashed\n");
     assert!(ended.stderr().contains("exited with code 7") && !ended.stderr().contains("SIGSEGV"), "{}", ended.stderr());
+}
+
+fn hung(bed: &Bed) {
+    let run = bed.run(&["--stop-grace", "50ms"], [program("help").as_os_str(), "hangs".as_ref()]).start();
+    run.says("up");
+    run.signal(Signal::SIGTERM);
+    run.end().code(137);
+    let report = report(bed);
+    assert_eq!((&report["reason"], exception(&report).0), (&"stop_timeout".into(), "stop timeout"), "{report}");
+    let threads = report["threads"].as_array().unwrap_or_else(|| panic!("no threads: {report}"));
+    assert_eq!(threads.len(), 2);
+    for (thread, call) in threads.iter().zip(["main", "sleep_here"]) {
+        assert!(own_calls(thread).iter().any(|own| own.starts_with(&format!("{call}:"))), "{call}: {thread}");
+    }
+}
+
+fn detached(bed: &Bed) {
+    let run = bed.under([program("help").as_os_str(), "hangs".as_ref()]).start();
+    run.says("up");
+    let status = || std::fs::read_to_string(format!("/proc/{}/status", run.child())).unwrap_or_default();
+    assert!(!status().contains("TracerPid:\t0\n"), "{}", status());
+    let obit = run.pid().to_string();
+    let said = std::process::Command::new(crate::bed::binary()).args(["detach", &obit]).output().unwrap();
+    assert!(said.status.success(), "{said:?}");
+    assert!(String::from_utf8_lossy(&said.stdout).contains("is not traced any more"), "{said:?}");
+    assert!(status().contains("TracerPid:\t0\n"), "{}", status());
+    let again = std::process::Command::new(crate::bed::binary()).args(["detach", &obit]).output().unwrap();
+    assert!(String::from_utf8_lossy(&again.stdout).contains("traces nobody"), "{again:?}");
+    nix::sys::signal::kill(nix::unistd::Pid::from_raw(run.child()), Signal::SIGSEGV).unwrap();
+    run.end().code(139);
+    assert!(report(bed)["gaps"].to_string().contains("let go on request"), "{}", report(bed));
 }
 
 /// From its start, and when another program executes it.

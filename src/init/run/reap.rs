@@ -169,7 +169,7 @@ impl Init {
         }
         // The last words are in the pipe by now; they belong to the report.
         self.stderr.pump();
-        if main && death.signal().is_some_and(Signal::dumps_core) {
+        if main && (death.signal().is_some_and(Signal::dumps_core) || reason == Reason::StopTimeout) {
             case.gaps.extend(self.tracer.gap());
         }
         case.stderr_tail = self.stderr.tail();

@@ -4,7 +4,8 @@
 //! Only the program's own process is traced, all its threads with it: its children and theirs never know of us. Until that signal
 //! every stop is over at once. If there are more stops than can be afforded, we let go for good and say so; so we do where another
 //! one wants to trace: a leak check at the end, a crash handler that asks for help. What is read is read by a worker; init takes
-//! registers and hands over fds, and goes on with its work meanwhile.
+//! registers and hands over fds, and goes on with its work meanwhile. A program that does not end when asked is looked at in the same
+//! way before it is killed.
 
 #![forbid(unsafe_code)]
 
@@ -141,7 +142,7 @@ impl Tracer {
                 let is_asked_for = spares.is_some_and(|spared| spared.number() == signal);
                 let status = if is_asked_for { None } else { self::status(tid) };
                 if status.as_deref().is_some_and(|status| decision::is_default(status, signal)) {
-                    return self.hold(tid, signal);
+                    return self.hold(tid, signal, ptrace::siginfo(tid).unwrap_or_default());
                 }
                 if status.is_some_and(|status| decision::is_caught(&status, signal)) && self.in_handler.len() < HANDLERS
                 {
@@ -203,8 +204,30 @@ impl Tracer {
         }
     }
 
+    /// Lets go because somebody else is to trace the program.
+    pub fn let_go_on_request(&mut self) {
+        if self.why_not.is_none() && self.mode == Mode::Watching && self.pid != 0 {
+            self.let_go(0, "let go on request (obit detach)".to_owned());
+        }
+    }
+
+    /// Before we kill it ourselves: where it hangs. `released` must be called as for a stop; `None` where nobody is traced.
+    pub fn look(&mut self) -> Option<Held> {
+        if self.why_not.is_some() || self.mode != Mode::Watching || self.pid == 0 {
+            return None;
+        }
+        let until = clock::monotonic() + limits::TRACE_HOLD;
+        let mut asked = threads(self.pid).into_iter().filter(|tid| ptrace::interrupt(*tid).is_ok());
+        let (tid, status) = asked.find_map(|tid| match wait::stopped_within(tid, until) {
+            Stopped::At(status) => Some((tid, status)),
+            Stopped::Gone | Stopped::Running => None,
+        })?;
+        let signal = held_back(status);
+        self.hold(tid, signal, Vec::new())
+    }
+
     /// Stops all threads and takes what a worker needs; with anything missing the death goes on as it would.
-    fn hold(&mut self, tid: i32, signal: i32) -> Option<Held> {
+    fn hold(&mut self, tid: i32, signal: i32, siginfo: Vec<u8>) -> Option<Held> {
         let until = clock::monotonic() + limits::TRACE_HOLD;
         let mut others = Vec::new();
         let mut missing = 0;
@@ -216,13 +239,7 @@ impl Tracer {
         let asked: Vec<i32> = wanted.into_iter().filter(|other| ptrace::interrupt(*other).is_ok()).collect();
         for other in asked {
             match wait::stopped_within(other, until) {
-                Stopped::At(status) => {
-                    let signal = match decision::about(Stop::from_status(status), Mode::Holding) {
-                        Action::Hold(signal) => signal,
-                        _ => 0,
-                    };
-                    others.push((other, signal));
-                }
+                Stopped::At(status) => others.push((other, held_back(status))),
                 Stopped::Gone => {}
                 Stopped::Running => missing += 1,
             }
@@ -235,7 +252,7 @@ impl Tracer {
         let registers = everyone.filter_map(|tid| Some((tid, ptrace::registers(tid).ok()?))).collect();
         self.hold = Some(Hold { tid, signal, others, until: clock::monotonic() + limits::CAPTURE_STILL });
         self.mode = Mode::Holding;
-        let held = self.held(tid, registers, gaps);
+        let held = self.held(tid, siginfo, registers, gaps);
         if held.is_none() {
             self.why_not = Some("the memory of the process cannot be read".to_owned());
             self.release();
@@ -244,14 +261,14 @@ impl Tracer {
     }
 
     /// By the thread's own number: its leader may have ended before it.
-    fn held(&mut self, tid: i32, registers: Vec<(i32, Vec<u8>)>, gaps: Vec<String>) -> Option<Held> {
+    fn held(&mut self, tid: i32, siginfo: Vec<u8>, registers: Vec<(i32, Vec<u8>)>, gaps: Vec<String>) -> Option<Held> {
         let open = |name: &str| open_of(tid, name);
         let (theirs, done) = fd::pipe(true).ok()?;
         let found = fd::memory_file(c"obit-capture").ok()?;
         let held = Held {
             pid: self.pid,
             tid,
-            siginfo: ptrace::siginfo(tid).ok()?,
+            siginfo,
             registers,
             mem: open("mem")?,
             maps: open("maps")?,
@@ -285,15 +302,17 @@ impl Tracer {
         ptrace::go_on(hold.tid, hold.signal);
     }
 
-    pub fn tick(&mut self, now: Duration) {
-        if self.due().is_some_and(|due| now >= due) {
-            self.release();
-        }
-    }
-
     /// What a worker finds; taken when the process has died.
     pub fn take_capture(&mut self) -> Option<Capture> {
         self.capture.take()
+    }
+}
+
+/// The signal that a thread is owed which stands still now.
+fn held_back(status: i32) -> i32 {
+    match decision::about(Stop::from_status(status), Mode::Holding) {
+        Action::Hold(signal) => signal,
+        _ => 0,
     }
 }
 

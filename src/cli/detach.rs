@@ -1,0 +1,55 @@
+//! `obit detach`: a running obit stops tracing its program, so that gdb or strace can.
+
+#![forbid(unsafe_code)]
+
+use crate::init::forward::LET_GO;
+use crate::sys::process;
+use crate::sys::signal::Signal;
+use clap::{Arg, ArgMatches, Command};
+use std::io::Write as _;
+use std::time::{Duration, Instant};
+
+/// A program of ten thousand threads is let go within a second.
+const PATIENCE: Duration = Duration::from_secs(10);
+const LOOK_AGAIN: Duration = Duration::from_millis(10);
+
+pub fn tree() -> Command {
+    Command::new("detach").about("Stop tracing the program, so that gdb or strace can attach to it").arg(
+        Arg::new("pid")
+            .value_name("PID")
+            .default_value("1")
+            .value_parser(clap::value_parser!(i32).range(1..))
+            .help("Process id of the running obit"),
+    )
+}
+
+pub fn carry_out(matches: &ArgMatches) -> Result<(), String> {
+    let pid = *matches.get_one::<i32>("pid").expect("it has a default");
+    let before = traced_by(pid)?;
+    let began = Instant::now();
+    // A signal that is pending is not queued again, so one may get lost behind a child's end.
+    while !traced_by(pid)?.is_empty() {
+        process::queue(pid, Signal::CHLD, LET_GO).map_err(|error| format!("process {pid} cannot be asked: {error}"))?;
+        if began.elapsed() > PATIENCE {
+            return Err(format!("process {pid} was asked, and still traces; is it obit?"));
+        }
+        std::thread::sleep(LOOK_AGAIN);
+    }
+    let named: Vec<String> = before.iter().map(i32::to_string).collect();
+    let _ = match before.is_empty() {
+        true => writeln!(std::io::stdout(), "process {pid} traces nobody"),
+        false => writeln!(
+            std::io::stdout(),
+            "process {} is not traced any more; a crash of it will have no stack but a core's",
+            named.join(", ")
+        ),
+    };
+    Ok(())
+}
+
+/// The processes whose tracer that is.
+fn traced_by(tracer: i32) -> Result<Vec<i32>, String> {
+    let all = procfs::process::all_processes().map_err(|error| format!("/proc cannot be read: {error}"))?;
+    let statuses = all.filter_map(|process| process.ok()?.status().ok());
+    Ok(statuses.filter(|status| status.tracerpid == tracer).map(|status| status.pid).collect())
+}
