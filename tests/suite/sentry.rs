@@ -6,6 +6,7 @@
 use crate::bed::{Bed, trial, wait_for};
 use crate::docker::{APP, CONTAINERS, Container};
 use crate::need::Need;
+use crate::server::{Mood, Server};
 use libtest_mimic::Trial;
 use serde_json::{Value, json};
 use std::io::{Read as _, Write as _};
@@ -13,13 +14,15 @@ use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
+const RELAY: Need = Need::Prepared { variable: "OBIT_TEST_RELAY", what: "Python with sentry-relay" };
+
 const NEEDS: &[Need] = &[
     CONTAINERS[0],
     CONTAINERS[1],
     CONTAINERS[2],
     CONTAINERS[3],
     Need::Prepared { variable: "OBIT_TEST_SENTRY", what: "a Sentry-compatible server" },
-    Need::Prepared { variable: "OBIT_TEST_RELAY", what: "Python with sentry-relay" },
+    RELAY,
 ];
 
 pub fn trials() -> Vec<Trial> {
@@ -28,6 +31,8 @@ pub fn trials() -> Vec<Trial> {
         trial("deaths of one kind are one issue at a real server, of two kinds two", NEEDS, issues),
         trial("what could not be delivered arrives with the next start on the volume", NEEDS, next_start),
         trial("each kind of death passes Sentry's own normaliser", NEEDS, normalised),
+        trial("what each runtime says as it dies passes Sentry's own normaliser", &[RELAY], recorded),
+        trial("what five runtimes say is title and frames at a real server", NEEDS, dialects),
     ]
 }
 
@@ -86,13 +91,23 @@ fn issues_of(component: &str) -> Vec<(Value, Vec<Value>)> {
     let begin = format!("{component}: ");
     let ours =
         all.into_iter().filter(|issue| issue["calculated_value"].as_str().is_some_and(|v| v.starts_with(&begin)));
-    ours.map(|issue| {
-        let events = results(&ask(&format!("events/?issue={}", issue["id"].as_str().expect("an id"))));
-        let ids = events.iter().map(|event| event["id"].as_str().expect("an id").to_owned());
-        let events = ids.map(|id| ask(&format!("events/{id}/"))["data"].clone()).collect();
-        (issue, events)
-    })
-    .collect()
+    ours.map(with_events).collect()
+}
+
+fn with_events(issue: Value) -> (Value, Vec<Value>) {
+    let events = results(&ask(&format!("events/?issue={}", issue["id"].as_str().expect("an id"))));
+    let ids = events.iter().map(|event| event["id"].as_str().expect("an id").to_owned());
+    let events = ids.map(|id| ask(&format!("events/{id}/"))["data"].clone()).collect();
+    (issue, events)
+}
+
+/// The one issue that a program of this type of exception has.
+fn issue_with(kind: &str, component: &str) -> (Value, Vec<Value>) {
+    let all = results(&ask(&format!("issues/?project={}", found("PROJECT"))));
+    let alike = all.into_iter().filter(|issue| issue["calculated_type"] == kind).map(with_events);
+    let mut ours: Vec<_> = alike.filter(|(_, events)| events[0]["tags"]["component"] == component).collect();
+    assert_eq!(ours.len(), 1, "of {component}, {kind}");
+    ours.remove(0)
 }
 
 fn kept(bed: &Bed) -> Vec<Value> {
@@ -156,6 +171,11 @@ fn next_start(bed: &Bed) {
 
 /// The normaliser's complaints about an event.
 fn normalise(event: &Value) -> String {
+    normalise_all(std::slice::from_ref(event))
+}
+
+fn normalise_all(events: &[Value]) -> String {
+    let lines: Vec<String> = events.iter().map(Value::to_string).collect();
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/sentry/normalise.py");
     let mut python = Command::new(std::env::var_os("OBIT_TEST_RELAY").expect("needed"))
         .arg(script)
@@ -164,7 +184,7 @@ fn normalise(event: &Value) -> String {
         .stderr(Stdio::piped())
         .spawn()
         .expect("Python starts");
-    python.stdin.take().expect("piped").write_all(event.to_string().as_bytes()).expect("it reads");
+    python.stdin.take().expect("piped").write_all(lines.join("\n").as_bytes()).expect("it reads");
     let output = python.wait_with_output().expect("it ends");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8(output.stdout).expect("text")
@@ -206,4 +226,80 @@ fn normalised(bed: &Bed) {
     }
     reasons.sort();
     assert_eq!(reasons, ["code", "oom", "signal", "spawn_failed", "stop_timeout", "unclean"]);
+}
+
+/// What dying programs wrote, and the script that ends as they did: `fixtures/panics`.
+fn recordings() -> Vec<(&'static str, &'static str)> {
+    let table = include_str!("../../fixtures/panics/README.md").lines().filter_map(|line| line.strip_prefix("| "));
+    let rows = table.filter_map(|row| {
+        let (name, _) = row.split_once(" | ").filter(|(name, _)| name.contains('/'))?;
+        Some((name, row.trim_end_matches(" |").rsplit(" | ").next()?))
+    });
+    rows.collect()
+}
+
+/// A shell that writes the recording to stderr and ends in that way: `exit 2`, `signal 6`.
+fn replay(file: &str, end: &str) -> String {
+    let end = end.strip_prefix("signal ").map_or_else(|| end.to_owned(), |signal| format!("kill -{signal} $$"));
+    format!("cat '{file}' >&2; {end}")
+}
+
+/// Older versions say the same in other words; of each runtime the newest one's events are enough.
+const OLDER: [&str; 11] = [
+    "go/1.19",
+    "go/1.21",
+    "python/2.7",
+    "python/3.6",
+    "python/3.9",
+    "python/3.11",
+    "python/3.12",
+    "node/12",
+    "node/20",
+    "java/17",
+    "rust/1.64",
+];
+
+fn recorded(bed: &Bed) {
+    let server = Server::new(Mood::Status(200));
+    let mut recordings = recordings();
+    recordings.retain(|(name, _)| !OLDER.iter().any(|older| name.starts_with(&format!("{older}-"))));
+    for (name, end) in &recordings {
+        let file = format!("{}/fixtures/panics/{name}.txt", env!("CARGO_MANIFEST_DIR"));
+        // Each in a directory of its own: a hundred like deaths in one would be a crash loop.
+        let run = bed.run(&["--report-wait", "30s", "--capture", "off"], ["sh", "-c", &replay(&file, end)]);
+        run.env("OBIT_STATE_DIR", bed.path(name.replace('/', "-"))).env("OBIT_DSN", &server.dsn).end();
+    }
+    let events: Vec<Value> = server.taken().iter().filter_map(|envelope| envelope.json("event")).collect();
+    // A good end of a program that went on is no event.
+    let ends_well = recordings.iter().filter(|(_, end)| *end == "exit 0").count();
+    assert!(events.len() >= recordings.len() - ends_well && recordings.len() > 100, "{} events", events.len());
+    assert_eq!(normalise_all(&events), "");
+}
+
+/// Type and last call, as each runtime tells of the same shop. The culprit is for the server to make of the frames: an event that named
+/// it would name a transaction.
+fn dialects(bed: &Bed) {
+    let fixtures = concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/panics");
+    let shown = [
+        ("python/3.13-key", "KeyError", "crash.py"),
+        ("go/1.27-nil", "panic", "crash.go"),
+        ("node/20-type", "TypeError", "crash.js"),
+        ("java/17-cause", "java.lang.IllegalStateException", "Crash.java"),
+        ("rust/1.95-index-short", "panic", "crash.rs"),
+    ];
+    for (name, kind, file) in shown {
+        let (_, end) =
+            recordings().into_iter().find(|(recorded, _)| *recorded == name).unwrap_or_else(|| panic!("{name}"));
+        let shop = fresh(name.split('/').next().expect("a dialect"));
+        let mount = ["-v".to_owned(), format!("{fixtures}:/recorded:ro")];
+        reporting(bed, &shop).with(mount).run(APP, &["sh", "-c", &replay(&format!("/recorded/{name}.txt"), end)]);
+        let (_, events) = issue_with(kind, &shop);
+        assert_eq!(events.len(), 1, "{name}");
+        let event = &events[0];
+        let exception = event["exception"]["values"].as_array().and_then(|all| all.last()).expect("an exception");
+        let frames = exception["stacktrace"]["frames"].as_array().unwrap_or_else(|| panic!("{name}: {exception}"));
+        let own = frames.iter().rfind(|frame| frame["in_app"] == true).unwrap_or_else(|| panic!("{name}: {frames:?}"));
+        let path = own["filename"].as_str().or(own["abs_path"].as_str()).unwrap_or_default();
+        assert!(path.ends_with(file) && own["lineno"].is_u64(), "{name}: {own}");
+    }
 }
