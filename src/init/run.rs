@@ -47,8 +47,6 @@ struct Child {
     held: Vec<Arrival>,
     started: Duration,
     death: Option<Death>,
-    /// The grace was over and we sent SIGKILL.
-    killed_by_us: bool,
     /// The last signal passed on that asks for an end without a core.
     passed_on: Option<Signal>,
     stop_passed_on: Option<Signal>,
@@ -186,7 +184,6 @@ impl Init {
                 held: Vec::new(),
                 started: now,
                 death: None,
-                killed_by_us: false,
                 passed_on: None,
                 stop_passed_on: None,
                 run: started.run,

@@ -28,8 +28,8 @@ pub struct Change {
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum What {
-    /// A zombie: its /proc entry and its pid stay until it is reaped.
-    Ended,
+    /// A zombie, with the status that [`reap`] will give: its /proc entry and its pid stay until then.
+    Ended(i32),
     /// Job control stopped it by this signal number.
     Stopped(i32),
     /// Traced by us, it waits to be let on: the status of [`Stop`](super::ptrace::Stop).
@@ -59,7 +59,14 @@ pub fn peek() -> Peek {
             let what = if code == libc::CLD_TRAPPED { What::Traced(status) } else { What::Stopped(status) };
             Peek::Changed(Change { pid, what })
         }
-        Ok(Some((pid, ..))) => Peek::Changed(Change { pid, what: What::Ended }),
+        Ok(Some((pid, code, status))) => {
+            let status = match code {
+                libc::CLD_EXITED => status << 8,
+                libc::CLD_DUMPED => status | 0x80,
+                _ => status,
+            };
+            Peek::Changed(Change { pid, what: What::Ended(status) })
+        }
         Ok(None) => Peek::Quiet,
         Err(error) if error.raw_os_error() == Some(libc::ECHILD) => Peek::Childless,
         Err(_) => Peek::Quiet,

@@ -56,7 +56,7 @@ impl Init {
                 Peek::Changed(change) => match change.what {
                     What::Stopped(by) => self.child_stopped(change.pid, by),
                     What::Traced(status) => self.traced_stopped(change.pid, status),
-                    What::Ended => self.bury(change.pid),
+                    What::Ended(status) => self.bury(change.pid, status),
                 },
             }
         }
@@ -91,8 +91,9 @@ impl Init {
         }
     }
 
-    /// Takes one zombie off the table: ours, a worker, or somebody else's orphan.
-    fn bury(&mut self, pid: i32) {
+    /// Takes one zombie off the table: ours, a worker, or somebody else's orphan. Of an orphan whose end is no news nothing is
+    /// looked at: there may be twenty thousand.
+    fn bury(&mut self, pid: i32, status: i32) {
         let main = pid == self.child.pid && self.child.state != State::Ended;
         if !main && self.tracer.is_thread(pid) {
             let _ = wait::reap(pid);
@@ -101,44 +102,35 @@ impl Init {
         if main && self.child.verdict.is_some() {
             self.read_verdict();
         }
-        let worker = self.workers.pids().contains(&pid);
-        // What only a zombie's /proc entry can tell is read before it goes; an orphan's only if it may be a report.
-        let at = clock::unix_ms();
-        let zombie = if main { read_zombie(pid) } else { Zombie::default() };
-        let comm = (!main && !worker).then(|| read_comm(pid)).flatten();
-        // As long as it is a zombie its group cannot be anybody else's.
-        let farewell = if main { self.say_farewell() } else { None };
-        let Some((status, usage)) = wait::reap(pid) else { return };
         let Some(death) = Death::from_wait_status(status) else { return };
-        if main {
-            self.tracer.release();
-            last_resort::main_ended(self.launch.settings.map_exit[usize::from(death.exit_status())]);
-        }
-        let now = clock::monotonic();
-        if !worker {
-            self.narrate(Moment::Reaped { pid, death, main });
-        }
-        if let Some(signal) = farewell {
-            self.narrate(Moment::Forwarded { signal });
-        }
-        if worker {
-            if let Some(ended) = self.workers.ended(pid, death, &self.launch.settings, now) {
+        if self.workers.pids().contains(&pid) {
+            let _ = wait::reap(pid);
+            if let Some(ended) = self.workers.ended(pid, death, &self.launch.settings, clock::monotonic()) {
                 self.worker_ended(ended);
             }
             return;
         }
-        let oom_after = self.oom.as_ref().and_then(|counter| fd::reread(&counter.file, oom::COUNTER_BYTES));
+        let at = clock::unix_ms();
+        let counter = self.oom.as_ref().filter(|_| main || death.signal().is_some());
+        let oom_after = counter.and_then(|counter| fd::reread(&counter.file, oom::COUNTER_BYTES));
         let moved = oom::moved(self.oom_before.as_deref(), oom_after.as_deref());
-        let reason = if main {
+        let reason = self.reason(main, death, moved);
+        // What only a zombie's /proc entry can tell is read before it goes.
+        let zombie = if main && reason.is_some() { read_zombie(pid) } else { Zombie::default() };
+        let comm = if main || reason.is_none() { None } else { read_comm(pid) };
+        // As long as it is a zombie its group cannot be anybody else's.
+        let farewell = if main { self.say_farewell() } else { None };
+        let Some((_, usage)) = wait::reap(pid) else { return };
+        let now = clock::monotonic();
+        if main {
+            self.tracer.release();
+            last_resort::main_ended(self.launch.settings.map_exit[usize::from(death.exit_status())]);
             self.main_ended(death, now);
-            match self.child.exec_error {
-                Some(_) => Some(Reason::SpawnFailed),
-                None => verdict::of_main(death, self.circumstances(moved)),
-            }
-        } else {
-            verdict::of_descendant(death, moved)
-        };
-        let reason = reason.or_else(|| (main && self.may_hide_a_dead_thread(death)).then_some(Reason::Code));
+        }
+        self.narrate(Moment::Reaped { pid, death, main });
+        if let Some(signal) = farewell {
+            self.narrate(Moment::Forwarded { signal });
+        }
         let Some(reason) = reason else {
             if main {
                 self.marker_settled = true;
@@ -204,6 +196,18 @@ impl Init {
         }
     }
 
+    /// Why the end of a process that is not a worker is news, if it is.
+    fn reason(&mut self, main: bool, death: Death, oom_counter_moved: bool) -> Option<Reason> {
+        if !main {
+            return verdict::of_descendant(death, oom_counter_moved);
+        }
+        match self.child.exec_error {
+            Some(_) => Some(Reason::SpawnFailed),
+            None => verdict::of_main(death, self.circumstances(oom_counter_moved))
+                .or_else(|| self.may_hide_a_dead_thread(death).then_some(Reason::Code)),
+        }
+    }
+
     /// TERM, as rewritten, for those whom the signals went to; if these are our manners.
     fn say_farewell(&self) -> Option<Signal> {
         let settings = &self.launch.settings;
@@ -219,7 +223,7 @@ impl Init {
         verdict::Circumstances {
             stop_passed_on: self.child.stop_passed_on,
             passed_on: self.child.passed_on,
-            killed_by_us: self.child.killed_by_us,
+            killed_by_us: self.child.state == State::Killed,
             has_terminal: self.foreground.is_some(),
             oom_counter_moved,
             expected_exit: &self.launch.settings.expected_exit,
@@ -237,7 +241,6 @@ impl Init {
     }
 
     fn main_ended(&mut self, death: Death, now: Duration) {
-        self.child.killed_by_us = self.child.state == State::Killed;
         self.child.state = State::Ended;
         self.child.death = Some(death);
         self.child.pidfd = None;

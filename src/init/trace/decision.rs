@@ -187,11 +187,6 @@ pub fn is_zombie(status: &[u8]) -> bool {
     field(status, "State:").is_some_and(|state| state.starts_with('Z'))
 }
 
-/// The process that a thread belongs to, by /proc/TID/status.
-pub fn thread_group(status: &[u8]) -> Option<i32> {
-    field(status, "Tgid:")?.parse().ok()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -301,6 +296,5 @@ mod tests {
         assert_eq!(owner(b"Uid:\t0\t33\t0\t0\nGid:\t0\t34\t0\t0\n"), Some((33, 34)));
         assert_eq!(owner(b"Uid:\t0\nGid:\t0\t34\n"), None);
         assert!(is_zombie(b"Name:\tapp\nState:\tZ (zombie)\n") && !is_zombie(b"State:\tS (sleeping)\n"));
-        assert_eq!((thread_group(&status(0, 0)), thread_group(b"Tgid:\tx\n")), (Some(7), None));
     }
 }

@@ -97,7 +97,7 @@ impl Tracer {
 
     /// Whether what has ended is but a thread of the program; one that was not let go in time is told to us, too.
     pub fn is_thread(&self, pid: i32) -> bool {
-        pid != self.pid && self.pid != 0 && status(pid).as_deref().and_then(decision::thread_group) == Some(self.pid)
+        pid != self.pid && self.pid != 0 && process::is_thread_of(self.pid, pid)
     }
 
     /// Why there is nothing of a death, for its report.
