@@ -13,11 +13,11 @@ use crate::evidence::symbols::Roots;
 use crate::report::text::stacks::{self, Extent};
 use crate::report::text::{Look, plain};
 use crate::sys::map;
+use crate::sys::regular::{self, Link};
 use crate::sys::signal::Signal;
 use clap::{Arg, ArgAction, ArgMatches, Command};
 use serde_json::{Value, json};
 use std::fmt::Write as _;
-use std::fs::File;
 use std::io::{IsTerminal as _, Write as _};
 use std::path::PathBuf;
 
@@ -41,12 +41,13 @@ pub fn tree() -> Command {
 
 pub fn carry_out(matches: &ArgMatches, settings: &Settings) -> Result<(), String> {
     let file = matches.get_one::<PathBuf>("file").ok_or("no core file was named")?;
-    let bytes = File::open(file).and_then(|file| map::file(&file));
+    let bytes = regular::open(file, Link::Followed).and_then(|file| map::file(&file));
     let bytes = bytes.map_err(|error| format!("cannot read {}: {error}", file.display()))?;
     let core = core::read(bytes).map_err(|why| format!("{} cannot be read as a core: {why}", file.display()))?;
     let program = matches.get_one::<PathBuf>("exe").cloned();
     if let Some(program) = &program {
-        File::open(program).map_err(|error| format!("cannot read {}: {error}", program.display()))?;
+        regular::open(program, Link::Followed)
+            .map_err(|error| format!("cannot read {}: {error}", program.display()))?;
     }
     let roots = Roots::new(settings.debug_dirs.iter().cloned());
     let (mut autopsy, images) = autopsy::of(&core.snapshot, &core.memory, &Files::by_path(program), &roots);

@@ -8,8 +8,9 @@
 
 use super::core_pattern::{self, Dead, Pattern};
 use crate::case::Case;
-use std::fs::{File, OpenOptions};
-use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
+use crate::sys::regular::{self, Link};
+use std::fs::File;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 /// Files of a directory that are looked at.
@@ -61,10 +62,8 @@ pub fn find(case: &Case, dead: &Dead) -> Result<Found, String> {
 }
 
 fn open(path: &Path, since_unix_ms: u64, uid: Option<u32>) -> Option<Found> {
-    let mut options = OpenOptions::new();
-    let options = options.read(true).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK | libc::O_NOCTTY);
-    let file = options.open(path).ok()?;
-    let found = file.metadata().ok().filter(|found| found.is_file())?;
+    let file = regular::open(path, Link::Refused).ok()?;
+    let found = file.metadata().ok()?;
     let is_new = found.mtime() >= i64::try_from(since_unix_ms / 1000).ok()?;
     let is_its_own = found.uid() == 0 || Some(found.uid()) == uid;
     (is_new && is_its_own).then(|| Found { path: path.to_owned(), size: found.len(), file })

@@ -9,14 +9,14 @@ use super::memory::Memory;
 use super::snapshot::{Mapping, Snapshot};
 use super::symbols::elf::Elf;
 use crate::sys::map;
+use crate::sys::regular::{self, Link};
 use object::LittleEndian;
 use object::elf::{PT_LOAD, ProgramHeader64};
 use object::read::elf::ProgramHeader as _;
 use std::cell::RefCell;
 use std::collections::HashMap;
-use std::fs::OpenOptions;
 use std::ops::Range;
-use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 /// getauxval(3).
@@ -82,9 +82,9 @@ impl Files {
     pub fn opened(mappings: &[Mapping]) -> Files {
         let mut mapped = HashMap::new();
         let code = mappings.iter().filter(|mapping| mapping.permissions.execute && !mapping.deleted);
-        for path in code.filter_map(|mapping| mapping.path.as_ref()) {
+        for path in code.filter_map(|mapping| mapping.path.as_deref()) {
             if mapped.len() < IMAGES && !mapped.contains_key(path) {
-                mapped.insert(path.clone(), map_file(path));
+                mapped.insert(path.to_owned(), map_file(path, Link::Refused));
             }
         }
         Files { mapped: RefCell::new(mapped), ..Files::default() }
@@ -110,17 +110,16 @@ impl Files {
         if let Some(known) = self.mapped.borrow().get(path) {
             return *known;
         }
-        let found = if self.by_path { map_file(path) } else { None };
+        let link = if self.program.as_deref() == Some(path) { Link::Followed } else { Link::Refused };
+        let found = if self.by_path { map_file(path, link) } else { None };
         self.mapped.borrow_mut().insert(path.to_owned(), found);
         found
     }
 }
 
-fn map_file(path: &Path) -> Option<Mapped> {
-    let mut options = OpenOptions::new();
-    let file = options.read(true).custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY).open(path).ok()?;
-    let found = file.metadata().ok().filter(|found| found.is_file())?;
-    Some((map::file(&file).ok()?, found.ino()))
+fn map_file(path: &Path, link: Link) -> Option<Mapped> {
+    let file = regular::open(path, link).ok()?;
+    Some((map::file(&file).ok()?, file.metadata().ok()?.ino()))
 }
 
 /// The memory of a process with what a core leaves out of it: the pages of files that nobody wrote to, which are in the files.

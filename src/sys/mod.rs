@@ -9,6 +9,7 @@ pub mod memory;
 pub mod poll;
 pub mod process;
 pub mod ptrace;
+pub mod regular;
 pub mod signal;
 pub mod signalfd;
 pub mod spawn;

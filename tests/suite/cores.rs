@@ -35,6 +35,7 @@ pub fn trials() -> Vec<Trial> {
         trial("the core of a crash is in its report where nobody could trace", CORES, in_report),
         trial("a link named core and the core of another process are left alone", CORES, not_ours),
         trial("what is no core is refused with a sentence", &[], no_core),
+        trial("a FIFO where the program was is not waited for", CORES, fifo),
     ]);
     trials
 }
@@ -245,4 +246,27 @@ fn no_core(bed: &Bed) {
     let text = bed.path("text");
     std::fs::write(&text, "core").unwrap();
     refused(&text, "it is no 64-bit little-endian ELF file");
+}
+
+fn fifo(bed: &Bed) {
+    let program = compile(bed, "crash", &["-g", "-O1"]);
+    let core = core_of(bed, &program, "nested");
+    let whole = read(bed, &core);
+    let moved = bed.path("moved");
+    std::fs::rename(&program, &moved).unwrap();
+    assert!(Command::new("mkfifo").arg(&program).status().expect("mkfifo").success());
+    let blind = read(bed, &core);
+    assert!(blind["gaps"].to_string().contains("neither the file nor its memory can be read"), "{}", blind["gaps"]);
+    for refused in [
+        vec!["core".as_ref(), core.as_os_str(), "--exe".as_ref(), program.as_os_str()],
+        vec!["core".as_ref(), program.as_os_str()],
+    ] {
+        bed.obit(refused).end().code(1).complains("crash: not a regular file");
+    }
+    // A person may name the program by a link.
+    let link = bed.path("link");
+    std::os::unix::fs::symlink(&moved, &link).unwrap();
+    let named = bed.obit(["core".as_ref(), core.as_os_str(), "--exe".as_ref(), link.as_os_str(), "--json".as_ref()]);
+    let named: Value = serde_json::from_str(&named.end().stdout()).unwrap();
+    assert_eq!(calls(&named), calls(&whole));
 }

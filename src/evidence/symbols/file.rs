@@ -9,11 +9,10 @@ use super::Roots;
 use super::elf::Elf;
 use super::sections::text;
 use crate::sys::map;
+use crate::sys::regular::{self, Link};
 use std::ffi::OsStr;
-use std::fs::{self, OpenOptions};
 use std::io::Read as _;
 use std::os::unix::ffi::OsStrExt as _;
-use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 /// What a debug file may have at most: a browser's has 5 GiB, and a CRC over more takes seconds.
@@ -120,10 +119,9 @@ pub fn split_unit(name: &[u8], comp_dir: &[u8], program: Option<&Path>, roots: &
 
 /// Maps an ELF file, if there is a regular file of that name.
 pub fn open(path: &Path) -> Option<DebugFile> {
-    // Some devices do something when they are opened, so none is.
-    fs::metadata(path).ok().filter(|found| found.is_file() && found.len() <= FILE_BYTES)?;
-    let mut options = OpenOptions::new();
-    let file = options.read(true).custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY).open(path).ok()?;
+    // Fedora and its kin have links in `.build-id`.
+    let file = regular::open(path, Link::Followed).ok()?;
+    file.metadata().ok().filter(|found| found.len() <= FILE_BYTES)?;
     let elf = Elf::parse(map::file(&file).ok()?)?;
     Some(DebugFile { elf, path: path.to_owned() })
 }
