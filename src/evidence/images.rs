@@ -190,10 +190,10 @@ fn runs(mappings: &[Mapping]) -> impl Iterator<Item = &[Mapping]> {
     std::iter::from_fn(move || {
         let start = rest.iter().position(|mapping| mapping.path.is_some())?;
         rest = &rest[start..];
-        let path = &rest[0].path;
+        let path = rest[0].path.as_deref().map(Path::as_os_str);
         // The zeroed end of a data segment is anonymous memory behind the run; no code is there.
         let belongs = |(i, mapping): (usize, &Mapping)| match &mapping.path {
-            Some(_) => mapping.path == *path && (i == 0 || mapping.offset > 0),
+            Some(found) => Some(found.as_os_str()) == path && (i == 0 || mapping.offset > 0),
             None => false,
         };
         let len = rest.iter().enumerate().take_while(|next| belongs(*next)).count();

@@ -9,7 +9,8 @@ use procfs::FromBufRead as _;
 use procfs::process::{MMPermissions, MMapPath, MemoryMaps};
 use std::fs::File;
 use std::io::{BufReader, Read as _};
-use std::path::PathBuf;
+use std::path::Path;
+use std::sync::Arc;
 
 /// Of /proc/PID/maps: 65,530 mappings of a hundred bytes.
 const MAPS_BYTES: u64 = 16 << 20;
@@ -100,7 +101,7 @@ fn mapping(map: procfs::process::MemoryMap) -> Mapping {
             write: has(MMPermissions::WRITE),
             execute: has(MMPermissions::EXECUTE),
         },
-        path: whole.map(PathBuf::from).or(path),
+        path: whole.map(Path::new).or(path.as_deref()).map(Arc::from),
         deleted,
         file: (map.inode != 0).then(|| (makedev(map.dev), map.inode)),
     }

@@ -7,7 +7,8 @@
 #![forbid(unsafe_code)]
 
 use crate::sys::signal::Signal;
-use std::path::PathBuf;
+use std::path::Path;
+use std::sync::Arc;
 
 /// Everything about the process but its memory.
 #[derive(Clone, PartialEq, Debug)]
@@ -181,7 +182,7 @@ pub struct Mapping {
     pub offset: u64,
     pub permissions: Permissions,
     /// Of a file, without ` (deleted)`; `[stack]`, `[vdso]` and their like have none.
-    pub path: Option<PathBuf>,
+    pub path: Option<Arc<Path>>,
     /// The file was removed or replaced while it was mapped, so what lies at the path now is another.
     pub deleted: bool,
     /// Device and inode, where the source knows them: a file at the path with others is not this one.

@@ -20,6 +20,8 @@ use object::read::elf::{FileHeader as _, ProgramHeader as _};
 
 /// Mappings of one process: vm.max_map_count is 65530 unless an administrator raised it.
 const SEGMENTS: usize = 1 << 18;
+/// The kernel and gdb write one.
+const NOTE_SEGMENTS: usize = 16;
 
 /// What a core file holds.
 #[derive(Debug)]
@@ -45,14 +47,13 @@ pub fn read(bytes: &'static [u8]) -> Result<Core, String> {
     let (segments, missing) = segments(header, bytes)?;
     let mut gaps: Vec<String> = missing.into_iter().collect();
     let mut notes = Notes::default();
-    for segment in segments.iter().filter(|segment| segment.p_type(LittleEndian) == PT_NOTE) {
-        let bytes = available(segment, bytes);
-        if (bytes.len() as u64) < segment.p_filesz(LittleEndian) {
-            gaps.push("notes of the core: the file ends in the midst of them".to_owned());
-        }
-        notes.read(arch, bytes);
+    let (parts, not_read) = note_segments(segments);
+    gaps.extend(not_read);
+    if parts.iter().any(|part| (available(part, bytes).len() as u64) < part.p_filesz(LittleEndian)) {
+        gaps.push("notes of the core: the file ends in the midst of them".to_owned());
     }
-    gaps.append(&mut notes.gaps);
+    parts.iter().for_each(|part| notes.read(arch, available(part, bytes)));
+    gaps.extend(notes.gap.take());
     let loads: Vec<_> = segments.iter().filter(|segment| segment.p_type(LittleEndian) == PT_LOAD).collect();
     let cut = loads.iter().filter(|load| (available(load, bytes).len() as u64) < load.p_filesz(LittleEndian)).count();
     if cut > 0 {
@@ -101,6 +102,27 @@ fn segments<'d>(header: &FileHeader64<LittleEndian>, bytes: &'d [u8]) -> Result<
     let (segments, _) = object::pod::slice_from_bytes(table, readable).map_err(|()| "its headers are not aligned")?;
     let missing = (readable < count).then(|| format!("memory: {} program headers are missing", count - readable));
     Ok((segments, missing))
+}
+
+/// The headers of notes that are read; the gap says if others are not. Each byte is read once, whatever the headers say: a
+/// hundred thousand of them that name the same megabytes would take hours.
+fn note_segments(segments: &[ProgramHeader64<LittleEndian>]) -> (Vec<&ProgramHeader64<LittleEndian>>, Option<String>) {
+    let all = || segments.iter().filter(|segment| segment.p_type(LittleEndian) == PT_NOTE);
+    let mut read: Vec<&ProgramHeader64<LittleEndian>> = Vec::new();
+    for segment in all() {
+        let (start, size) = segment.file_range(LittleEndian);
+        let is_apart = |other: &&ProgramHeader64<LittleEndian>| {
+            let (other, others) = other.file_range(LittleEndian);
+            start.saturating_add(size) <= other || other.saturating_add(others) <= start
+        };
+        if read.len() < NOTE_SEGMENTS && read.iter().all(is_apart) {
+            read.push(segment);
+        }
+    }
+    let left = all().count() - read.len();
+    let gap = || format!("notes of the core: {left} headers name bytes that others name, or are too many");
+    let gap = (left > 0).then(gap);
+    (read, gap)
 }
 
 /// What the file really has of a segment.

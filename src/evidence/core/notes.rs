@@ -5,7 +5,8 @@
 use crate::evidence::snapshot::{Arch, Registers, SignalInfo};
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt as _;
-use std::path::PathBuf;
+use std::path::Path;
+use std::sync::Arc;
 
 const NT_PRSTATUS: u32 = 1;
 const NT_PRPSINFO: u32 = 3;
@@ -19,6 +20,8 @@ const THREADS: usize = 1 << 17;
 const AUXV: usize = 256;
 /// vm.max_map_count, raised generously.
 const FILES: usize = 1 << 18;
+/// PATH_MAX of limits.h: nothing is opened by a longer one.
+const PATH_BYTES: usize = 4096;
 /// How the kernel ends the path of a file that was unlinked while it was mapped.
 const DELETED: &[u8] = b" (deleted)";
 
@@ -29,7 +32,7 @@ pub struct MappedFile {
     pub end: u64,
     /// In bytes.
     pub offset: u64,
-    pub path: PathBuf,
+    pub path: Arc<Path>,
     pub deleted: bool,
 }
 
@@ -44,7 +47,8 @@ pub struct Notes {
     pub auxv: Vec<(u64, u64)>,
     /// By address, as the kernel writes them.
     pub files: Vec<MappedFile>,
-    pub gaps: Vec<String>,
+    /// What could not be read, `what: why`.
+    pub gap: Option<String>,
     /// `pr_cursig` of the first thread.
     cursig: Option<i32>,
 }
@@ -63,7 +67,7 @@ impl Notes {
                 }
                 NT_FILE => match files(desc) {
                     Some(files) => self.files = files,
-                    None => self.gaps.push("mapped files: the note of the core cannot be read".to_owned()),
+                    None => self.gap = Some("mapped files: the note of the core cannot be read".to_owned()),
                 },
                 _ => {}
             }
@@ -141,11 +145,14 @@ fn files(desc: &[u8]) -> Option<Vec<MappedFile>> {
             Some(path) => (path, true),
             None => (name, false),
         };
+        if path.len() > PATH_BYTES {
+            continue;
+        }
         files.push(MappedFile {
             start: long(desc, at)?,
             end: long(desc, at + 8)?,
             offset: long(desc, at + 16)?.saturating_mul(page),
-            path: PathBuf::from(OsStr::from_bytes(path)),
+            path: Path::new(OsStr::from_bytes(path)).into(),
             deleted,
         });
     }

@@ -31,6 +31,11 @@ fn prstatus(arch: Arch, tid: i32, signal: i16, pc: u64) -> Vec<u8> {
 
 /// Two threads, a fault at 0x10, one file, one segment of 16 bytes.
 fn core(arch: Arch) -> Vec<u8> {
+    core_of(arch, "/app (deleted)", 1)
+}
+
+/// The same with a file of that name, and with so many headers that name its notes.
+fn core_of(arch: Arch, file_name: &str, note_headers: u16) -> Vec<u8> {
     let mut prpsinfo = vec![0; 136];
     prpsinfo[24..28].copy_from_slice(&7i32.to_le_bytes());
     prpsinfo[40..43].copy_from_slice(b"app");
@@ -44,7 +49,7 @@ fn core(arch: Arch) -> Vec<u8> {
         note(3, &prpsinfo),
         note(0x5349_4749, &siginfo),
         note(6, &[9u64, 0x1000, 0, 0].iter().flat_map(|word| word.to_le_bytes()).collect::<Vec<_>>()),
-        note(0x4649_4c45, &[file, b"/app (deleted)\0".to_vec()].concat()),
+        note(0x4649_4c45, &[file, file_name.as_bytes().to_vec(), vec![0]].concat()),
         note(1, &prstatus(arch, 8, 0, 0x2345)),
     ]
     .concat();
@@ -52,14 +57,17 @@ fn core(arch: Arch) -> Vec<u8> {
     let mut out = b"\x7fELF\x02\x01\x01\0\0\0\0\0\0\0\0\0".to_vec();
     out.extend([4, 0, machine, 0, 1, 0, 0, 0]);
     out.extend([0u64, 64, 0].iter().flat_map(|word| word.to_le_bytes()));
-    out.extend([0, 0, 0, 0, 64, 0, 56, 0, 3, 0, 64, 0, 0, 0, 0, 0]);
-    let notes_at = 64 + 3 * 56;
+    let headers = note_headers + 2;
+    out.extend([[0, 0], [0, 0], [64, 0], [56, 0], headers.to_le_bytes(), [64, 0], [0, 0], [0, 0]].concat());
+    let notes_at = 64 + u64::from(headers) * 56;
     let memory_at = notes_at + notes.len() as u64;
     let mut header = |kind: u32, flags: u32, offset: u64, address: u64, file: u64, memory: u64| {
         out.extend([kind, flags].iter().flat_map(|word| word.to_le_bytes()));
         out.extend([offset, address, address, file, memory, 4].iter().flat_map(|word| word.to_le_bytes()));
     };
-    header(4, 0, notes_at, 0, notes.len() as u64, 0);
+    for _ in 0..note_headers {
+        header(4, 0, notes_at, 0, notes.len() as u64, 0);
+    }
     header(1, 5, memory_at, 0x1000, 0, 0x2000);
     header(1, 6, memory_at, STACK, 16, 0x1000);
     out.extend(notes);
@@ -106,6 +114,21 @@ fn a_core_that_is_cut_anywhere_says_so_and_no_more_than_it_has() {
             Err(why) => assert!(len < 64 + 56 && !why.is_empty(), "{len}: {why}"),
         }
     }
+}
+
+#[test]
+fn notes_that_many_headers_name_are_read_once() {
+    let Core { snapshot, .. } = read(leaked(&core_of(Arch::X86_64, "/app", 60_000))).unwrap();
+    assert_eq!(snapshot.threads.iter().map(|thread| thread.tid).collect::<Vec<_>>(), [7, 8]);
+    assert_eq!(snapshot.gaps, ["notes of the core: 59999 headers name bytes that others name, or are too many"]);
+    assert_eq!(snapshot.signal.unwrap().fault_address, Some(0x10));
+}
+
+#[test]
+fn a_name_that_no_file_can_have_is_not_kept() {
+    let path = |name: &str| read(leaked(&core_of(Arch::X86_64, name, 1))).unwrap().snapshot.mappings[0].path.clone();
+    assert!(path(&"/a".repeat(2048)).is_some());
+    assert_eq!(path(&"/a".repeat(2049)), None);
 }
 
 #[test]
