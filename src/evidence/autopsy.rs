@@ -14,7 +14,7 @@ use super::symbols::elf::Elf;
 use super::symbols::{Roots, Symbols};
 use super::unwind::{self, Call, Unwound};
 use std::cell::OnceCell;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 /// A message of abort(3) or assert(3).
 const MESSAGE_BYTES: usize = 4096;
@@ -58,13 +58,11 @@ pub fn name(unwound: Vec<Unwound>, images: &[LoadedImage], roots: &Roots) -> Aut
     let mut left = FRAMES;
     let threads: Vec<ThreadStack> =
         unwound.into_iter().map(|thread| namer.thread(thread, &mut known, &mut left)).collect();
-    let used = |image: &LoadedImage| {
-        let frames = threads.iter().flat_map(|thread| &thread.stack.frames);
-        frames.filter_map(|frame| frame.image_address).any(|address| address == image.range.start)
-    };
+    let frames = threads.iter().flat_map(|thread| &thread.stack.frames);
+    let used: HashSet<u64> = frames.filter_map(|frame| frame.image_address).collect();
     let gaps = namer.symbols.iter().filter_map(|symbols| symbols.get()?.as_ref()?.gap()).map(str::to_owned).collect();
     Autopsy {
-        images: images.iter().filter(|image| used(image)).map(told).collect(),
+        images: images.iter().filter(|image| used.contains(&image.range.start)).map(told).collect(),
         gaps,
         threads,
         ..Autopsy::default()

@@ -65,30 +65,30 @@ pub struct Unwound {
 pub fn all(snapshot: &Snapshot, memory: &impl Memory, images: &[LoadedImage]) -> Vec<Unwound> {
     let walker = Walker { snapshot, images, tables: images.iter().map(|_| OnceCell::new()).collect() };
     let mut left = ALL_STEPS;
-    let mut threads: Vec<_> = snapshot.threads.iter().collect();
+    let mut threads: Vec<_> = snapshot.threads.iter().enumerate().collect();
     // If there is not enough for all, the one that crashed has had its share.
-    threads.sort_by_key(|thread| !thread.crashed);
-    let mut unwound: Vec<Unwound> = threads
+    threads.sort_by_key(|(_, thread)| !thread.crashed);
+    let mut unwound: Vec<(usize, Unwound)> = threads
         .into_iter()
-        .map(|thread| {
+        .map(|(place, thread)| {
             let pages = Pages::new(memory);
             let mut calls = Kept::default();
             walker.walk(&thread.registers, &pages, left.min(STEPS), &mut calls);
             left = left.saturating_sub(calls.seen);
             let (calls, omitted) = calls.finish();
-            Unwound {
+            let unwound = Unwound {
                 tid: thread.tid,
                 name: thread.name.clone(),
                 crashed: thread.crashed,
                 registers: thread.registers,
                 calls,
                 omitted,
-            }
+            };
+            (place, unwound)
         })
         .collect();
-    let place = |tid: i32| snapshot.threads.iter().position(|thread| thread.tid == tid);
-    unwound.sort_by_key(|thread| place(thread.tid));
-    unwound
+    unwound.sort_by_key(|(place, _)| *place);
+    unwound.into_iter().map(|(_, thread)| thread).collect()
 }
 
 /// The two ends of a stack, however long it is.

@@ -115,3 +115,18 @@ fn a_stack_too_deep_to_be_kept_is_kept_at_its_ends() {
     assert_eq!(omitted, Some((INNERMOST, 1000 - (INNERMOST + OUTERMOST) as u64)));
     assert_eq!((calls[0].pc, calls[INNERMOST - 1].pc, calls.last().unwrap().pc), (0, INNERMOST as u64 - 1, 999));
 }
+
+#[test]
+fn threads_come_out_in_the_order_of_the_source_however_many_they_are() {
+    let registers = x86_64(CODE + 0x10, STACK, 0);
+    let mut many = snapshot(Arch::X86_64, registers);
+    // Two of one number, as a core that somebody made may have them, and one that crashed in the midst.
+    let tids: Vec<i32> = (0..100_000).rev().chain([7]).collect();
+    many.threads =
+        tids.iter().map(|tid| Thread { tid: *tid, name: None, registers, crashed: *tid == 50_000 }).collect();
+    let (sender, receiver) = std::sync::mpsc::channel();
+    std::thread::spawn(move || sender.send(all(&many, &Pieces::default(), &[])));
+    let unwound = receiver.recv_timeout(std::time::Duration::from_secs(30)).expect("not compared with each other");
+    assert_eq!(unwound.iter().map(|thread| thread.tid).collect::<Vec<_>>(), tids);
+    assert!(unwound.iter().all(|thread| thread.crashed == (thread.tid == 50_000)));
+}

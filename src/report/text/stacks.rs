@@ -4,6 +4,7 @@
 
 use super::{Look, plain};
 use crate::evidence::stack::{Frame, Stack, ThreadStack, Trust};
+use std::collections::HashMap;
 use std::fmt::Write as _;
 
 /// How much of it is shown.
@@ -32,26 +33,36 @@ pub fn threads(threads: &[ThreadStack], extent: Extent, look: Look, page: &mut S
         let _ = writeln!(page, "{}", look.paint("1", &format!("{}, crashed", who(crashed))));
         stack(&crashed.stack, extent.frames, look, page);
     }
-    let mut places: Vec<(&Stack, Vec<&ThreadStack>)> = Vec::new();
-    for thread in threads.iter().filter(|thread| !thread.crashed) {
-        match places.iter_mut().find(|(stack, _)| is_same_place(stack, &thread.stack)) {
-            Some((_, there)) => there.push(thread),
-            None => places.push((&thread.stack, vec![thread])),
-        }
-    }
-    for (stack, there) in places.iter().take(extent.places) {
+    let places = places(threads.iter().filter(|thread| !thread.crashed));
+    for there in places.iter().take(extent.places) {
         let _ = writeln!(page, "{}", look.paint("1", &together(there)));
-        self::stack(stack, extent.other_frames, look, page);
+        let stack = there.first().map(|thread| &thread.stack);
+        stack.into_iter().for_each(|stack| self::stack(stack, extent.other_frames, look, page));
     }
     if places.len() > extent.places {
-        let left: usize = places[extent.places..].iter().map(|(_, there)| there.len()).sum();
+        let left: usize = places[extent.places..].iter().map(Vec::len).sum();
         let _ = writeln!(page, "{}", look.dim(&format!("and {left} more threads elsewhere")));
     }
 }
 
-fn is_same_place(one: &Stack, other: &Stack) -> bool {
-    let places = |stack: &Stack| stack.frames.iter().map(|frame| frame.address).collect::<Vec<_>>();
-    one.frames.len() == other.frames.len() && places(one) == places(other)
+/// Where one call stands: inlined calls share an address with what they are in, and one without an address is known by its
+/// function.
+type Stand<'t> = (Option<u64>, Option<&'t str>);
+
+/// Threads by where they stand, in the order of the first of each.
+fn places<'t>(threads: impl Iterator<Item = &'t ThreadStack>) -> Vec<Vec<&'t ThreadStack>> {
+    let mut places: Vec<Vec<&ThreadStack>> = Vec::new();
+    let mut known: HashMap<Vec<Stand<'_>>, usize> = HashMap::new();
+    for thread in threads {
+        let frames = thread.stack.frames.iter();
+        let stands = frames.map(|frame| (frame.address, frame.function.as_deref().filter(|_| frame.address.is_none())));
+        let place = *known.entry(stands.collect()).or_insert(places.len());
+        match places.get_mut(place) {
+            Some(there) => there.push(thread),
+            None => places.push(vec![thread]),
+        }
+    }
+    places
 }
 
 fn who(thread: &ThreadStack) -> String {
@@ -131,5 +142,71 @@ fn cut(text: &str) -> String {
     match text.char_indices().nth(NAME_CHARS) {
         Some((end, _)) => format!("{}…", &text[..end]),
         None => text.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const EXTENT: Extent = Extent { frames: 16, other_frames: 4, places: 2 };
+
+    fn thread(tid: u64, addresses: &[u64]) -> ThreadStack {
+        let frame = |address: &u64| Frame {
+            address: Some(*address),
+            function: Some(format!("f{address}")),
+            trust: Some(Trust::Cfi),
+            ..Frame::default()
+        };
+        let stack = Stack { frames: addresses.iter().map(frame).collect(), ..Stack::default() };
+        ThreadStack { tid, stack, ..ThreadStack::default() }
+    }
+
+    fn told(all: &[ThreadStack]) -> String {
+        let mut page = String::new();
+        threads(all, EXTENT, Look { colour: false }, &mut page);
+        page
+    }
+
+    #[test]
+    fn threads_that_stand_at_the_same_place_are_told_together_and_the_one_that_crashed_first() {
+        let mut all = vec![thread(1, &[1, 2]), thread(2, &[3, 2]), thread(3, &[1, 2]), thread(4, &[1]), thread(5, &[])];
+        all.extend((6..=9).map(|tid| thread(tid, &[3, 2])));
+        all.push(ThreadStack { crashed: true, name: Some("app".to_owned()), ..thread(10, &[1, 2]) });
+        let page = told(&all);
+        let lines: Vec<&str> = page.lines().map(str::trim_end).collect();
+        let expected = [
+            "thread 10 app, crashed",
+            "    0 f1",
+            "    1 f2",
+            "threads 1, 3",
+            "    0 f1",
+            "    1 f2",
+            "threads 2, 6, 7, 8 and 1 more",
+            "    0 f3",
+            "    1 f2",
+            "and 2 more threads elsewhere",
+        ];
+        assert_eq!(lines, expected);
+    }
+
+    #[test]
+    fn threads_whose_calls_have_no_addresses_are_told_apart_by_their_functions() {
+        let named = |tid, name: &str| {
+            let frame = Frame { function: Some(name.to_owned()), ..Frame::default() };
+            ThreadStack { tid, stack: Stack { frames: vec![frame], ..Stack::default() }, ..ThreadStack::default() }
+        };
+        let page = told(&[named(1, "read"), named(2, "wait"), named(3, "read")]);
+        assert!(page.starts_with("threads 1, 3\n    0 read\nthread 2\n    0 wait\n"), "{page}");
+    }
+
+    #[test]
+    fn a_hundred_thousand_threads_are_grouped_at_once() {
+        // No two stand at the same place: compared with each other they would take minutes.
+        let all: Vec<ThreadStack> = (0..100_000).map(|tid| thread(tid, &[1, 2, 3, tid])).collect();
+        let (sender, receiver) = std::sync::mpsc::channel();
+        std::thread::spawn(move || sender.send(told(&all)));
+        let page = receiver.recv_timeout(std::time::Duration::from_secs(30)).expect("not compared with each other");
+        assert!(page.contains("and 99998 more threads elsewhere"), "{page}");
     }
 }
