@@ -317,23 +317,86 @@ fn build_id_in_memory(head: &[u8], start: u64, memory: &impl Memory) -> Option<V
 }
 
 /// The file as far as its loaded segments go. It stays for as long as the process, as a mapped one does, and is no larger than what
-/// it was loaded to; `left` is what may still be taken for all of them.
+/// it was loaded to; `left` is what may still be taken for all of them. Nothing is read before it is known that all fits.
 fn rebuilt(head: &[u8], range: &Range<u64>, memory: &impl Memory, left: &mut usize) -> Option<&'static [u8]> {
     let start = range.start;
     let most = usize::try_from(range.end - start).unwrap_or(usize::MAX).min(IMAGE_BYTES).min(*left);
     let elf = Elf::parse(head)?;
     let first = elf.loads().map(|load| load.p_vaddr(LittleEndian)).min()?;
-    let mut image = Vec::new();
-    for load in elf.loads() {
+    let part = |load: &ProgramHeader64<LittleEndian>| {
         let (offset, size) = load.file_range(LittleEndian);
         let end = usize::try_from(offset.checked_add(size)?).ok().filter(|end| *end <= most)?;
-        let begin = usize::try_from(offset).ok()?;
-        if image.len() < end {
-            image.resize(end, 0);
-        }
         let address = start.wrapping_add(load.p_vaddr(LittleEndian).wrapping_sub(first & !(PAGE - 1)));
-        memory.read(address, &mut image[begin..end]);
+        Some((address, usize::try_from(offset).ok()?..end))
+    };
+    let parts: Vec<(u64, Range<usize>)> = elf.loads().map(part).collect::<Option<_>>()?;
+    // Segments may lie on each other, and each is read.
+    let size = parts.iter().map(|(_, part)| part.end).max()?;
+    let work = parts.iter().map(|(_, part)| part.len()).sum::<usize>().max(size);
+    *left = left.checked_sub(work)?;
+    let mut image = vec![0; size];
+    for (address, part) in parts {
+        memory.read(address, &mut image[part]);
     }
-    *left -= image.len();
     image.starts_with(b"\x7fELF").then(|| &*image.leak())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::cell::Cell;
+
+    /// Everything reads as zeros, but for the head.
+    struct Counting {
+        head: Vec<u8>,
+        bytes: Cell<usize>,
+    }
+
+    impl Memory for Counting {
+        fn read(&self, address: u64, into: &mut [u8]) -> usize {
+            self.bytes.set(self.bytes.get() + into.len());
+            into.fill(0);
+            let n = into.len().min(self.head.len());
+            if address == 0x1000 {
+                into[..n].copy_from_slice(&self.head[..n]);
+            }
+            into.len()
+        }
+    }
+
+    /// An ELF header and segments, by their offset and size in the file.
+    fn head(loads: &[(u64, u64)]) -> Vec<u8> {
+        let mut head = b"\x7fELF\x02\x01\x01\0\0\0\0\0\0\0\0\0".to_vec();
+        head.extend([3, 0, 62, 0, 1, 0, 0, 0]);
+        head.extend([0u64, 64, 0].iter().flat_map(|n| n.to_le_bytes()));
+        head.extend([0, 0, 0, 0, 64, 0, 56, 0, loads.len() as u8, 0, 64, 0, 0, 0, 0, 0]);
+        for (offset, size) in loads {
+            head.extend([1u32, 5].iter().flat_map(|n| n.to_le_bytes()));
+            head.extend([*offset, *offset, *offset, *size, *size, 4096].iter().flat_map(|n| n.to_le_bytes()));
+        }
+        head
+    }
+
+    #[test]
+    fn an_image_costs_what_was_set_aside_for_it_whether_it_comes_to_be_or_not() {
+        const MIB: u64 = 1 << 20;
+        let all = 10 * MIB as usize;
+        type Row = (&'static [(u64, u64)], Option<u64>, u64);
+        let table: [Row; 5] = [
+            (&[(0, MIB), (MIB, MIB)], Some(2 * MIB), 2 * MIB),
+            // A later segment that cannot be: nothing is read for those before it.
+            (&[(0, 8 * MIB), (MIB, 99 * MIB)], None, 0),
+            (&[(0, 8 * MIB), (u64::MAX, 2)], None, 0),
+            // Segments that lie on each other cost what they are read for.
+            (&[(0, 4 * MIB), (0, 4 * MIB), (0, 4 * MIB)], None, 0),
+            (&[], None, 0),
+        ];
+        for (loads, size, cost) in table {
+            let memory = Counting { head: head(loads), bytes: Cell::new(0) };
+            let mut left = all;
+            let image = rebuilt(&memory.head, &(0x1000..0x1000 + 32 * MIB), &memory, &mut left);
+            assert_eq!(image.map(|image| image.len() as u64), size, "{loads:x?}");
+            assert_eq!((memory.bytes.get() as u64, (all - left) as u64), (cost, cost), "{loads:x?}");
+        }
+    }
 }
