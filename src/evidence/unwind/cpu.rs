@@ -15,6 +15,13 @@ const AARCH64: [&str; COUNT] = [
     "x18", "x19", "x20", "x21", "x22", "x23", "x24", "x25", "x26", "x27", "x28", "fp", "lr", "sp",
 ];
 
+fn names(arch: Arch) -> &'static [&'static str] {
+    match arch {
+        Arch::X86_64 => &X86_64,
+        Arch::Aarch64 => &AARCH64,
+    }
+}
+
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Cpu {
     pub arch: Arch,
@@ -25,12 +32,8 @@ pub struct Cpu {
 impl Cpu {
     pub fn of(registers: &Registers) -> Cpu {
         let arch = registers.arch();
-        let names: &[&str] = match arch {
-            Arch::X86_64 => &X86_64,
-            Arch::Aarch64 => &AARCH64,
-        };
         let mut values = [None; COUNT];
-        for (value, name) in values.iter_mut().zip(names) {
+        for (value, name) in values.iter_mut().zip(names(arch)) {
             *value = Some(registers.of(name));
         }
         Cpu { arch, pc: registers.pc(), values }
@@ -42,17 +45,24 @@ impl Cpu {
     }
 
     pub fn get(&self, register: u16) -> Option<u64> {
-        // The column of the return address of x86-64 is no register, but expressions may name it.
-        if self.arch == Arch::X86_64 && register == 16 {
+        if self.is_return_column(register) {
             return Some(self.pc);
         }
         self.values.get(usize::from(register)).copied().flatten()
     }
 
+    /// Of registers that are not kept (vectors, flags) nothing happens.
     pub fn set(&mut self, register: u16, value: Option<u64>) {
-        if let Some(place) = self.values.get_mut(usize::from(register)) {
+        if self.is_return_column(register) {
+            self.pc = value.unwrap_or(self.pc);
+        } else if let Some(place) = self.values[..names(self.arch).len()].get_mut(usize::from(register)) {
             *place = value;
         }
+    }
+
+    /// The column of the return address of x86-64 is no register, but rules and expressions name it.
+    fn is_return_column(&self, register: u16) -> bool {
+        self.arch == Arch::X86_64 && register == 16
     }
 
     pub fn sp(&self) -> Option<u64> {
@@ -99,5 +109,28 @@ impl Cpu {
             Arch::X86_64 => 6,
             Arch::Aarch64 => 29,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_set_is_what_is_there_and_nothing_else_is() {
+        let mut x86 = Cpu::at(Arch::X86_64, 5);
+        x86.set(16, Some(6));
+        assert_eq!((x86.get(16), x86.pc), (Some(6), 6));
+        x86.set(16, None);
+        // xmm0 is 17.
+        x86.set(17, Some(7));
+        assert_eq!(x86.get(17), None);
+        // Two that differ in nothing that is known are the same: the walk ends by it.
+        assert_eq!(x86, Cpu::at(Arch::X86_64, 6));
+        let mut arm = Cpu::at(Arch::Aarch64, 5);
+        arm.set(16, Some(6));
+        arm.set(31, Some(7));
+        arm.set(32, Some(8));
+        assert_eq!((arm.get(16), arm.sp(), arm.get(32), arm.pc), (Some(6), Some(7), None, 5));
     }
 }
