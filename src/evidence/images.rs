@@ -249,10 +249,17 @@ fn image(
             is_program,
         });
     }
-    let rebuilt = in_memory.and_then(|head| rebuilt(&head, &range, memory, left));
-    if rebuilt.is_none() {
-        gaps.push(format!("unwind tables of {name}: neither the file nor its memory can be read"));
-    }
+    let rebuilt = match in_memory.and_then(|head| rebuilt(&head, &range, memory, left)) {
+        Some(Rebuilt { bytes, is_whole: true }) => Some(bytes),
+        Some(Rebuilt { bytes, is_whole: false }) => {
+            gaps.push(format!("unwind tables of {name}: the file is not there, and not all of its memory can be read"));
+            Some(bytes)
+        }
+        None => {
+            gaps.push(format!("unwind tables of {name}: neither the file nor its memory can be read"));
+            None
+        }
+    };
     let bias = rebuilt.and_then(Elf::parse).and_then(|elf| bias(elf.segments(), code)).unwrap_or(first.start);
     Some(LoadedImage {
         path: Some(path.to_owned()),
@@ -283,7 +290,7 @@ fn bias(segments: &[ProgramHeader64<LittleEndian>], mapping: &Mapping) -> Option
 
 fn vdso(start: u64, snapshot: &Snapshot, memory: &impl Memory, left: &mut usize) -> Option<LoadedImage> {
     let mapping = snapshot.mapping(start)?;
-    let bytes = rebuilt(&head(start, memory)?, &(start..mapping.end), memory, left)?;
+    let Rebuilt { bytes, .. } = rebuilt(&head(start, memory)?, &(start..mapping.end), memory, left)?;
     let build_id = Elf::parse(bytes)?.build_id().map(<[u8]>::to_vec);
     Some(LoadedImage {
         path: None,
@@ -316,9 +323,16 @@ fn build_id_in_memory(head: &[u8], start: u64, memory: &impl Memory) -> Option<V
     })
 }
 
+/// A file out of memory.
+struct Rebuilt {
+    bytes: &'static [u8],
+    /// A core leaves out what nobody wrote to, and then those pages are zeros.
+    is_whole: bool,
+}
+
 /// The file as far as its loaded segments go. It stays for as long as the process, as a mapped one does, and is no larger than what
 /// it was loaded to; `left` is what may still be taken for all of them. Nothing is read before it is known that all fits.
-fn rebuilt(head: &[u8], range: &Range<u64>, memory: &impl Memory, left: &mut usize) -> Option<&'static [u8]> {
+fn rebuilt(head: &[u8], range: &Range<u64>, memory: &impl Memory, left: &mut usize) -> Option<Rebuilt> {
     let start = range.start;
     let most = usize::try_from(range.end - start).unwrap_or(usize::MAX).min(IMAGE_BYTES).min(*left);
     let elf = Elf::parse(head)?;
@@ -335,10 +349,11 @@ fn rebuilt(head: &[u8], range: &Range<u64>, memory: &impl Memory, left: &mut usi
     let work = parts.iter().map(|(_, part)| part.len()).sum::<usize>().max(size);
     *left = left.checked_sub(work)?;
     let mut image = vec![0; size];
+    let mut is_whole = true;
     for (address, part) in parts {
-        memory.read(address, &mut image[part]);
+        is_whole &= memory.read(address, &mut image[part.clone()]) == part.len();
     }
-    image.starts_with(b"\x7fELF").then(|| &*image.leak())
+    image.starts_with(b"\x7fELF").then(|| Rebuilt { bytes: image.leak(), is_whole })
 }
 
 #[cfg(test)]
@@ -395,7 +410,7 @@ mod tests {
             let memory = Counting { head: head(loads), bytes: Cell::new(0) };
             let mut left = all;
             let image = rebuilt(&memory.head, &(0x1000..0x1000 + 32 * MIB), &memory, &mut left);
-            assert_eq!(image.map(|image| image.len() as u64), size, "{loads:x?}");
+            assert_eq!(image.map(|image| image.bytes.len() as u64), size, "{loads:x?}");
             assert_eq!((memory.bytes.get() as u64, (all - left) as u64), (cost, cost), "{loads:x?}");
         }
     }
