@@ -66,6 +66,7 @@ pub fn carry_out(matches: &ArgMatches, settings: &Settings) -> Result<(), String
 fn as_json(core: &Core, autopsy: &Autopsy) -> Value {
     json!({
         "signal": core.snapshot.signal.map(signal),
+        "fault": autopsy.fault.map(signal),
         "abort_message": autopsy.abort_message,
         "pid": core.snapshot.pid,
         "arch": core.snapshot.arch.name(),
@@ -133,6 +134,9 @@ fn page(core: &Core, autopsy: &Autopsy, look: Look) -> String {
     let _ = writeln!(page, "{}{pid}, {} threads", plain(name), autopsy.threads.len());
     if let Some(signal) = snapshot.signal {
         let _ = writeln!(page, "{}", in_words(signal));
+    }
+    if let Some(fault) = autopsy.fault {
+        let _ = writeln!(page, "raised again by its own handler of {}", in_words(fault));
     }
     if let Some(message) = &autopsy.abort_message {
         let _ = writeln!(page, "{}", plain(message));

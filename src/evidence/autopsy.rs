@@ -28,6 +28,9 @@ const FRAMES: usize = 100_000;
 pub struct Autopsy {
     /// What the thread that crashed was sent.
     pub signal: Option<SignalInfo>,
+    /// Where it raised that itself, in a handler of the same signal: the fault that the handler was called for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fault: Option<SignalInfo>,
     pub threads: Vec<ThreadStack>,
     /// Those that a frame is in, by address.
     pub images: Vec<Image>,
@@ -56,6 +59,7 @@ pub fn name(unwound: Vec<Unwound>, images: &[LoadedImage], roots: &Roots) -> Aut
     let namer = Namer { images, roots, symbols: images.iter().map(|_| OnceCell::new()).collect() };
     let mut known: HashMap<u64, Vec<Frame>> = HashMap::new();
     let mut left = FRAMES;
+    let fault = unwound.iter().find_map(|thread| thread.fault);
     let threads: Vec<ThreadStack> =
         unwound.into_iter().map(|thread| namer.thread(thread, &mut known, &mut left)).collect();
     let frames = threads.iter().flat_map(|thread| &thread.stack.frames);
@@ -65,6 +69,7 @@ pub fn name(unwound: Vec<Unwound>, images: &[LoadedImage], roots: &Roots) -> Aut
         images: images.iter().filter(|image| used.contains(&image.range.start)).map(told).collect(),
         gaps,
         threads,
+        fault,
         ..Autopsy::default()
     }
 }

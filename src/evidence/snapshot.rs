@@ -233,8 +233,8 @@ impl SignalInfo {
             (_, SI_KERNEL) => "SI_KERNEL",
             (_, SI_QUEUE) => "SI_QUEUE",
             (_, SI_TKILL) => "SI_TKILL",
-            (libc::SIGSEGV, 1) => "SEGV_MAPERR",
-            (libc::SIGSEGV, 2) => "SEGV_ACCERR",
+            (libc::SIGSEGV, SEGV_MAPERR) => "SEGV_MAPERR",
+            (libc::SIGSEGV, SEGV_ACCERR) => "SEGV_ACCERR",
             (libc::SIGSEGV, 3) => "SEGV_BNDERR",
             (libc::SIGSEGV, 4) => "SEGV_PKUERR",
             (libc::SIGSEGV, 10) => "SEGV_CPERR",
@@ -293,6 +293,8 @@ const SI_USER: i32 = 0;
 const SI_KERNEL: i32 = 0x80;
 const SI_QUEUE: i32 = -1;
 const SI_TKILL: i32 = -6;
+pub const SEGV_MAPERR: i32 = 1;
+pub const SEGV_ACCERR: i32 = 2;
 /// Signals whose siginfo holds the address of the fault.
 const FAULTS: [i32; 5] = [libc::SIGSEGV, libc::SIGBUS, libc::SIGILL, libc::SIGFPE, libc::SIGTRAP];
 

@@ -10,6 +10,8 @@ use crate::evidence::stack::{Exception, Mechanism};
 
 /// For a signal that the program sent to itself.
 const RAISED: &str = "raised by the program itself";
+/// For one that it caught, and then sent to itself.
+const AGAIN: &str = "raised again by the program's own handler";
 /// Threads that are kept, the one that crashed among them; Sentry shows a few dozen.
 const THREADS: usize = 512;
 
@@ -31,7 +33,12 @@ pub fn put(report: &mut Report, mut autopsy: Autopsy, scrubber: &mut Scrubber) {
     let crashed = autopsy.threads.iter().find(|thread| thread.crashed);
     let cause = autopsy.signal.and_then(|signal| match signal.sender_pid {
         // As abort(3) does; its pid would make each run look like another.
-        Some(sender) if Some(sender) == report.process.pid => Some(RAISED.to_owned()),
+        Some(sender) if Some(sender) == report.process.pid => {
+            Some(match autopsy.fault.and_then(|fault| fault.cause()) {
+                Some(fault) => format!("{fault}, {AGAIN}"),
+                None => RAISED.to_owned(),
+            })
+        }
         _ => signal.cause(),
     });
     let value = autopsy.abort_message.as_deref().map(|message| scrubber.text(message)).or(cause);

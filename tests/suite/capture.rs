@@ -119,6 +119,8 @@ fn raised(bed: &Bed) {
     let place = |name: &str| functions.iter().position(|found| *found == name);
     let order = [place("tell_and_raise"), place("<signal handler called>"), place("inner"), place("outer")];
     assert!(order.is_sorted() && order.iter().all(Option::is_some), "{functions:?}");
+    let value = report["exceptions"][0]["value"].as_str();
+    assert_eq!(value, Some("SEGV_MAPERR at 0x0, raised again by the program's own handler"));
 }
 
 fn survived(bed: &Bed) {

@@ -18,8 +18,20 @@ const BUILDS: [(&str, &[&str]); 5] = [
     ("static", &["-g", "-O1", "-static"]),
     ("not position-independent", &["-g", "-O1", "-no-pie"]),
 ];
-const WAYS: [&str; 10] =
-    ["nested", "inlined", "abort", "assert", "free", "divide", "call", "handler", "altstack", "threads"];
+const WAYS: [&str; 12] = [
+    "nested",
+    "inlined",
+    "abort",
+    "assert",
+    "free",
+    "divide",
+    "call",
+    "handler",
+    "altstack",
+    "again",
+    "again-siginfo",
+    "threads",
+];
 
 pub fn trials() -> Vec<Trial> {
     let mut trials: Vec<Trial> = BUILDS
@@ -35,6 +47,8 @@ pub fn trials() -> Vec<Trial> {
         trial("the core of a crash is in its report where nobody could trace", CORES, in_report),
         trial("a link named core and the core of another process are left alone", CORES, not_ours),
         trial("what is no core is refused with a sentence", &[], no_core),
+        trial("a fault whose handler raises it again is told by its address", CORES, again),
+        trial("the calls of a fiber end where it was made", CORES, fiber),
         trial("a FIFO where the program was is not waited for", CORES, fifo),
     ]);
     trials
@@ -52,7 +66,7 @@ fn compile(bed: &Bed, name: &str, flags: &[&str]) -> PathBuf {
 
 /// The core that the program leaves in a directory of its own.
 fn core_of(bed: &Bed, program: &Path, way: &str) -> PathBuf {
-    let directory = bed.path(format!("{way}-{}", crate::bed::fresh_number()));
+    let directory = bed.path(format!("{}-{}", way.replace(' ', "-"), crate::bed::fresh_number()));
     std::fs::create_dir(&directory).unwrap();
     let script = format!("cd {} && ulimit -c unlimited && exec {} {way}", directory.display(), program.display());
     bed.command("sh").args(["-c", &script]).env("LANG", "C").end();
@@ -269,4 +283,35 @@ fn fifo(bed: &Bed) {
     let named = bed.obit(["core".as_ref(), core.as_os_str(), "--exe".as_ref(), link.as_os_str(), "--json".as_ref()]);
     let named: Value = serde_json::from_str(&named.end().stdout()).unwrap();
     assert_eq!(calls(&named), calls(&whole));
+}
+
+fn again(bed: &Bed) {
+    let program = compile(bed, "crash", &["-g", "-O1"]);
+    for way in ["again", "again-siginfo", "again-later", "again-later-siginfo"] {
+        let core = core_of(bed, &program, way);
+        let told = read(bed, &core);
+        assert_eq!((&told["signal"]["code_name"], &told["signal"]["sender_pid"]), (&"SI_TKILL".into(), &told["pid"]));
+        assert_eq!(
+            (&told["fault"]["code_name"], &told["fault"]["fault_address"]),
+            (&"SEGV_MAPERR".into(), &"0x0".into())
+        );
+        let page = bed.obit(["core".as_ref(), core.as_os_str()]).end().stdout();
+        let sentence = "raised again by its own handler of SIGSEGV (segmentation fault), SEGV_MAPERR at 0x0";
+        assert!(page.contains(sentence), "{page}");
+        // A handler that was called for a signal that somebody sent has no fault to tell of.
+        assert_eq!(read(bed, &core_of(bed, &program, &format!("{way} sent")))["fault"], Value::Null, "{way}");
+    }
+    assert_eq!(read(bed, &core_of(bed, &program, "nested"))["fault"], Value::Null);
+}
+
+fn fiber(bed: &Bed) {
+    for flags in [["-g", "-O1"], ["-O2", "-s"]] {
+        let program = compile(bed, "crash", &flags);
+        let core = read(bed, &core_of(bed, &program, "fiber"));
+        let frames = core["threads"][0]["frames"].as_array().expect("frames");
+        // inner, middle, outer, on_a_fiber, as far as they were not inlined, and what it would return to.
+        assert!((2..=5).contains(&frames.len()), "{flags:?} {frames:#?}");
+        assert!(frames.iter().skip(1).all(|frame| frame["trust"] == "cfi"), "{flags:?} {frames:#?}");
+        assert_eq!(frames[frames.len() - 1]["function"], "__start_context", "{frames:#?}");
+    }
 }

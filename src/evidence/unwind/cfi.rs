@@ -19,6 +19,7 @@ use object::read::elf::{ProgramHeader as _, SectionHeader as _};
 use std::borrow::Cow;
 use std::cell::{OnceCell, RefCell};
 use std::collections::HashMap;
+use std::ops::Range;
 
 type Bytes = EndianSlice<'static, LittleEndian>;
 
@@ -59,6 +60,8 @@ pub struct Row {
     is_eh: bool,
     /// The frame that the kernel pushed for a handler: its caller was interrupted, it did not call.
     pub is_signal: bool,
+    /// The addresses of the function.
+    pub range: Range<u64>,
 }
 
 impl Cfi {
@@ -194,6 +197,7 @@ fn row<S: UnwindSection<Bytes>>(
         encoding: fde.cie().encoding(),
         is_eh,
         is_signal: fde.is_signal_trampoline(),
+        range: fde.initial_address()..fde.end_address(),
     })
 }
 

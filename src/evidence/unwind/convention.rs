@@ -4,10 +4,13 @@
 
 use super::cpu::Cpu;
 use crate::evidence::memory::Memory;
-use crate::evidence::snapshot::Arch;
+use crate::evidence::snapshot::{Arch, SEGV_ACCERR, SEGV_MAPERR, SignalInfo};
 
 /// Bytes of a stack that are searched for a return address.
 const SCANNED: u64 = 8 * 1024;
+/// Bytes below a stack in which the frame of a signal handler may lie that has returned: red zone, vector registers (11 KiB with
+/// AMX), the frame.
+const LEFT_BELOW: u64 = 16 * 1024;
 /// Of one frame that a frame pointer may span.
 const FRAME_BYTES: u64 = 64 << 20;
 
@@ -43,6 +46,61 @@ pub fn signal_frame(cpu: &Cpu, memory: &impl Memory) -> Option<Cpu> {
             Some(interrupted)
         }
     }
+}
+
+/// The fault that a handler of this signal was called for, where the program counter is at its return: the siginfo that it was
+/// given if it asked for one (SA_SIGINFO), else what the kernel left beside the registers. `None` if it was sent.
+pub fn fault(cpu: &Cpu, number: i32, memory: &impl Memory, is_mapped: impl Fn(u64) -> bool) -> Option<SignalInfo> {
+    /// `X86_TRAP_PF`.
+    const PAGE_FAULT: u64 = 14;
+    let sp = cpu.sp()?;
+    let at = match cpu.arch {
+        // Behind a ucontext of 304 bytes.
+        Arch::X86_64 => sp.checked_add(304)?,
+        Arch::Aarch64 => sp,
+    };
+    let given = SignalInfo::from_bytes(&memory.some(at, 128)).filter(|info| info.number == number);
+    if given.is_some_and(|info| info.code <= 0) {
+        return None;
+    }
+    if cpu.arch == Arch::Aarch64 {
+        return given;
+    }
+    // `struct sigcontext`: 20 words of registers, then the trap; behind `oldmask` the address of a page fault.
+    let context = sp.checked_add(40)?;
+    let (trap, address) = (memory.word(context.checked_add(20 * 8)?)?, memory.word(context.checked_add(22 * 8)?)?);
+    if trap != PAGE_FAULT || given.is_some_and(|info| info.fault_address == Some(address)) {
+        return given;
+    }
+    // What lies where siginfo would be is of something else. The kernel tells the two codes apart in the same way.
+    let code = match number {
+        libc::SIGSEGV if is_mapped(address) => SEGV_ACCERR,
+        libc::SIGSEGV => SEGV_MAPERR,
+        _ => return None,
+    };
+    Some(SignalInfo { number, code, fault_address: Some(address), sender_pid: None, sender_uid: None })
+}
+
+/// The same where the handler is no more: a signal that it raised again stays blocked until it has returned, and then ends the
+/// process where it was interrupted. What the kernel had pushed lies below the stack still; that it is of this interruption its
+/// program counter and stack pointer say.
+pub fn fault_below(
+    cpu: &Cpu,
+    number: i32,
+    memory: &impl Memory,
+    is_mapped: impl Fn(u64) -> bool,
+) -> Option<SignalInfo> {
+    let sp = cpu.sp()?;
+    // From the start of the frame as `signal_frame` has it to the stack pointer in it, behind which the program counter stands.
+    let place = match cpu.arch {
+        Arch::X86_64 => 40 + 15 * 8,
+        Arch::Aarch64 => 128 + 176 + 8 + 31 * 8,
+    };
+    let mut below = (1..=LEFT_BELOW / 8).map_while(|n| (sp & !7).checked_sub(n * 8));
+    let at = below.find(|at| memory.word(*at) == Some(sp) && memory.word(at + 8) == Some(cpu.pc))?;
+    let mut frame = cpu.clone();
+    frame.set_sp(at.checked_sub(place)?);
+    fault(&frame, number, memory, is_mapped)
 }
 
 /// The caller of an address that holds no code: nothing has been done yet but the call itself.
@@ -88,7 +146,7 @@ pub fn scan(cpu: &Cpu, memory: &impl Memory, is_code: impl Fn(u64) -> bool) -> O
     None
 }
 
-fn is_behind_a_call(arch: Arch, address: u64, memory: &impl Memory) -> bool {
+pub fn is_behind_a_call(arch: Arch, address: u64, memory: &impl Memory) -> bool {
     match arch {
         Arch::X86_64 => {
             let Some(code) = address.checked_sub(7).and_then(|start| memory.bytes::<7>(start)) else { return false };

@@ -14,9 +14,9 @@ mod pages;
 
 use super::images::{self, LoadedImage};
 use super::memory::Memory;
-use super::snapshot::{Registers, Snapshot};
+use super::snapshot::{Registers, SignalInfo, Snapshot, Thread};
 use super::stack::Trust;
-use cfi::{Cfi, NoCaller};
+use cfi::{Cfi, NoCaller, Row};
 use cpu::Cpu;
 use pages::Pages;
 use std::cell::OnceCell;
@@ -59,6 +59,8 @@ pub struct Unwound {
     pub calls: Vec<Call>,
     /// Index of the call before which some are missing, and how many.
     pub omitted: Option<(usize, u64)>,
+    /// Where the signal that ended it was raised in a handler of its own: the fault that this handler was called for.
+    pub fault: Option<SignalInfo>,
 }
 
 /// Unwinds every thread of a process.
@@ -75,6 +77,7 @@ pub fn all(snapshot: &Snapshot, memory: &impl Memory, images: &[LoadedImage]) ->
             let mut calls = Kept::default();
             walker.walk(&thread.registers, &pages, left.min(STEPS), &mut calls);
             left = left.saturating_sub(calls.seen);
+            let fault = if thread.crashed { calls.fault.or_else(|| walker.left_behind(thread, &pages)) } else { None };
             let (calls, omitted) = calls.finish();
             let unwound = Unwound {
                 tid: thread.tid,
@@ -83,6 +86,7 @@ pub fn all(snapshot: &Snapshot, memory: &impl Memory, images: &[LoadedImage]) ->
                 registers: thread.registers,
                 calls,
                 omitted,
+                fault,
             };
             (place, unwound)
         })
@@ -95,6 +99,7 @@ pub fn all(snapshot: &Snapshot, memory: &impl Memory, images: &[LoadedImage]) ->
 #[derive(Default)]
 struct Kept {
     seen: u64,
+    fault: Option<SignalInfo>,
     inner: Vec<Call>,
     outer: VecDeque<Call>,
 }
@@ -132,6 +137,14 @@ impl Walker<'_> {
         for _ in 0..steps {
             let caller = self.caller(&cpu, call, memory);
             call.is_signal_frame = caller.as_ref().is_some_and(|(_, found)| !found.is_return);
+            if let (true, None, Some(number)) = (call.is_signal_frame, kept.fault, self.raised()) {
+                kept.fault =
+                    convention::fault(&cpu, number, memory, |address| self.snapshot.mapping(address).is_some());
+            }
+            if caller.is_none() && call.is_return && self.is_made_up(&cpu, memory) {
+                // No call stands before it.
+                call.is_return = false;
+            }
             kept.push(call);
             let Some((next, found)) = caller else { return };
             // Outwards is upwards, except from a handler that ran on a stack of its own.
@@ -148,15 +161,28 @@ impl Walker<'_> {
         }
     }
 
+    /// The signal that ended the process, if the process raised it itself.
+    fn raised(&self) -> Option<i32> {
+        let signal = self.snapshot.signal?;
+        let is_own = signal.sender_pid.is_none_or(|sender| Some(sender) == self.snapshot.pid);
+        (signal.code <= 0 && is_own).then_some(signal.number)
+    }
+
     /// The registers of the caller and the call that they stand at.
     fn caller(&self, cpu: &Cpu, call: Call, memory: &impl Memory) -> Option<(Cpu, Call)> {
         let told = |cpu: Cpu, is_return: bool, trust: Trust| {
             let pc = cpu.pc;
             Some((cpu, Call { pc, is_return, is_signal_frame: false, trust }))
         };
-        if let Some((table, bias)) = self.table(call.instruction())
-            && let Some(row) = table.row(call.instruction().wrapping_sub(bias))
-        {
+        let row = self.table(call.instruction()).and_then(|(table, bias)| {
+            let row = table.row(call.instruction().wrapping_sub(bias))?;
+            Some((table, bias, row))
+        });
+        let is_at_border = || row.as_ref().is_none_or(|(_, bias, row)| row.range.end == cpu.pc.wrapping_sub(*bias));
+        if call.is_return && is_at_border() && self.is_made_up(cpu, memory) {
+            return None;
+        }
+        if let Some((table, bias, row)) = row {
             match table.step(&row, cpu, bias, memory) {
                 Ok(caller) => return told(caller, !row.is_signal, Trust::Cfi),
                 Err(NoCaller::Outermost) => return None,
@@ -189,6 +215,20 @@ impl Walker<'_> {
         let place = self.images.partition_point(|other| other.range.start < image.range.start);
         let table = self.tables.get(place)?.get_or_init(|| image.bytes.and_then(Cfi::of));
         Some((table.as_ref()?, image.bias))
+    }
+
+    /// What a handler left behind that came back while the signal it had raised again was still blocked.
+    fn left_behind(&self, thread: &Thread, memory: &impl Memory) -> Option<SignalInfo> {
+        let is_mapped = |address| self.snapshot.mapping(address).is_some();
+        convention::fault_below(&Cpu::of(&thread.registers), self.raised()?, memory, is_mapped)
+    }
+
+    /// Whether a return address is one that nobody called from: a function begins at it, and no call stands before it. makecontext(3)
+    /// lays such a one down, and whatever lies further out is of whoever had the memory before.
+    fn is_made_up(&self, cpu: &Cpu, memory: &impl Memory) -> bool {
+        let row = self.table(cpu.pc).and_then(|(table, bias)| Some((bias, table.row(cpu.pc.wrapping_sub(bias))?)));
+        let begins = |(bias, row): (u64, Row)| !row.is_signal && row.range.start == cpu.pc.wrapping_sub(bias);
+        row.is_some_and(begins) && !convention::is_behind_a_call(cpu.arch, cpu.pc, memory)
     }
 
     /// Whether instructions may stand there: memory that a program made executable itself counts, too.

@@ -130,3 +130,71 @@ fn threads_come_out_in_the_order_of_the_source_however_many_they_are() {
     assert_eq!(unwound.iter().map(|thread| thread.tid).collect::<Vec<_>>(), tids);
     assert!(unwound.iter().all(|thread| thread.crashed == (thread.tid == 50_000)));
 }
+
+/// What is told of a signal frame at STACK with this trap, address and siginfo, whose handler is about to return.
+fn fault(trap: u64, address: u64, siginfo: Option<(i32, i32, u64)>, sent: SignalInfo) -> Option<(i32, Option<u64>)> {
+    let code = vec![0x48, 0xc7, 0xc0, 0x0f, 0, 0, 0, 0x0f, 0x05];
+    let mut frame = vec![0; 304 + 128];
+    frame[40 + 15 * 8..40 + 17 * 8].copy_from_slice(&words(&[STACK + 0x800, CODE + 0x500]));
+    frame[40 + 20 * 8..40 + 21 * 8].copy_from_slice(&trap.to_le_bytes());
+    frame[40 + 22 * 8..40 + 23 * 8].copy_from_slice(&address.to_le_bytes());
+    if let Some((number, code, address)) = siginfo {
+        frame[304..308].copy_from_slice(&number.to_le_bytes());
+        frame[312..316].copy_from_slice(&code.to_le_bytes());
+        frame[320..328].copy_from_slice(&address.to_le_bytes());
+    }
+    let snapshot = Snapshot { signal: Some(sent), ..snapshot(Arch::X86_64, x86_64(CODE, STACK, 0)) };
+    let found = all(&snapshot, &Pieces::new(vec![(CODE, code), (STACK, frame)]), &[])[0].fault;
+    found.map(|fault| (fault.code, fault.fault_address))
+}
+
+#[test]
+fn what_a_handler_was_called_for_is_told_where_it_raised_that_again() {
+    const SEGV: i32 = libc::SIGSEGV;
+    const FPE: i32 = libc::SIGFPE;
+    let sent = |number, code, pid| SignalInfo {
+        number,
+        code,
+        fault_address: None,
+        sender_pid: Some(pid),
+        sender_uid: Some(0),
+    };
+    let raised = |number| sent(number, -6, 7);
+    let table = [
+        (fault(14, 16, Some((SEGV, 1, 16)), raised(SEGV)), Some((1, Some(16)))),
+        (fault(0, 0, Some((FPE, 1, 32)), raised(FPE)), Some((1, Some(32)))),
+        // A general protection fault has no address.
+        (fault(13, 0, Some((SEGV, 128, 0)), raised(SEGV)), Some((128, None))),
+        // Without SA_SIGINFO nothing or something else is where siginfo would be.
+        (fault(14, 16, None, raised(SEGV)), Some((1, Some(16)))),
+        (fault(14, 16, Some((SEGV, 1, 99)), raised(SEGV)), Some((1, Some(16)))),
+        (fault(14, CODE + 1, None, raised(SEGV)), Some((2, Some(CODE + 1)))),
+        (fault(0, 0, None, raised(SEGV)), None),
+        // It was called for a signal that was sent, or for another, or somebody else ended the process, or a fault did.
+        (fault(14, 16, Some((SEGV, -6, 7)), raised(SEGV)), None),
+        (fault(14, 16, Some((SEGV, 1, 16)), raised(libc::SIGABRT)), None),
+        (fault(14, 16, Some((SEGV, 1, 16)), sent(SEGV, 0, 8)), None),
+        (fault(14, 16, Some((SEGV, 1, 16)), SignalInfo { sender_pid: None, ..sent(SEGV, 1, 7) }), None),
+    ];
+    for (row, (found, expected)) in table.into_iter().enumerate() {
+        assert_eq!(found, expected, "row {row}");
+    }
+}
+
+#[test]
+fn what_a_handler_was_called_for_is_found_below_the_stack_when_it_has_returned() {
+    let top = STACK + 0x800;
+    let mut frame = vec![0; 304 + 128];
+    frame[40 + 15 * 8..40 + 17 * 8].copy_from_slice(&words(&[top, CODE + 0x500]));
+    frame[40 + 20 * 8..40 + 21 * 8].copy_from_slice(&words(&[14]));
+    frame[40 + 22 * 8..40 + 23 * 8].copy_from_slice(&words(&[16]));
+    let signal = SignalInfo { number: 11, code: -6, fault_address: None, sender_pid: Some(7), sender_uid: Some(0) };
+    let found = |pc, sp| {
+        let snapshot = Snapshot { signal: Some(signal), ..snapshot(Arch::X86_64, x86_64(pc, sp, 0)) };
+        all(&snapshot, &Pieces::new(vec![(STACK, frame.clone())]), &[])[0].fault.and_then(|fault| fault.fault_address)
+    };
+    assert_eq!(found(CODE + 0x500, top), Some(16));
+    // It is of an interruption elsewhere.
+    assert_eq!(found(CODE + 0x501, top), None);
+    assert_eq!(found(CODE + 0x500, top + 8), None);
+}

@@ -74,6 +74,16 @@ fn a_signal_that_the_program_sent_to_itself_has_no_pid_in_its_title() {
 }
 
 #[test]
+fn a_fault_whose_handler_raised_it_again_is_told_and_not_the_raising() {
+    let mut told = report(Signal::SEGV);
+    let fault = autopsy(None).signal;
+    let sent = SignalInfo { number: 11, code: -6, fault_address: None, sender_pid: Some(7), sender_uid: Some(0) };
+    put(&mut told, Autopsy { signal: Some(sent), fault, ..autopsy(None) }, &mut Scrubber::new([]));
+    let value = &told.exceptions.last().unwrap().value;
+    assert_eq!(value, "SEGV_MAPERR at 0x10, raised again by the program's own handler");
+}
+
+#[test]
 fn what_abort_said_is_its_value_and_its_secrets_are_masked() {
     let mut told = report(Signal::ABRT);
     put(&mut told, autopsy(Some("app: sell: Assertion `password=hunter2' failed.")), &mut Scrubber::new([]));
