@@ -12,6 +12,7 @@ use crate::evidence::stack::{Frame, Image, ThreadStack};
 use crate::evidence::symbols::Roots;
 use crate::report::text::stacks::{self, Extent};
 use crate::report::text::{Look, plain};
+use crate::say::{Level, line};
 use crate::sys::map;
 use crate::sys::regular::{self, Link};
 use crate::sys::signal::Signal;
@@ -21,6 +22,8 @@ use std::fmt::Write as _;
 use std::io::{IsTerminal as _, Write as _};
 use std::path::PathBuf;
 
+/// The status of a command that failed.
+const FAILED: u8 = 1;
 /// As much as a person reads.
 const EXTENT: Extent = Extent { frames: 200, other_frames: 24, places: 64 };
 
@@ -41,6 +44,12 @@ pub fn tree() -> Command {
 
 pub fn carry_out(matches: &ArgMatches, settings: &Settings) -> Result<(), String> {
     let file = matches.get_one::<PathBuf>("file").ok_or("no core file was named")?;
+    // Files are mapped, and anybody may be writing them.
+    let sentence = format!(
+        "{} was cut short while it was read, or a file that it names was; try again when nobody writes to them",
+        file.display()
+    );
+    map::end_where_cut(line(Level::Error, &sentence), FAILED);
     let bytes = regular::open(file, Link::Followed).and_then(|file| map::file(&file));
     let bytes = bytes.map_err(|error| format!("cannot read {}: {error}", file.display()))?;
     let core = core::read(bytes).map_err(|why| format!("{} cannot be read as a core: {why}", file.display()))?;

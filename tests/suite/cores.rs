@@ -3,12 +3,15 @@
 use crate::bed::{Bed, program, trial, trial_with};
 use crate::need::Need;
 use libtest_mimic::Trial;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 const GDB: &[Need] = &[Need::Tool("gdb"), Need::PlainCores];
 const CORES: &[Need] = &[Need::PlainCores];
+const CUT: &[Need] = &[Need::Tool("strace"), Need::PlainCores];
 
 /// How a program is built.
 const BUILDS: [(&str, &[&str]); 5] = [
@@ -49,6 +52,7 @@ pub fn trials() -> Vec<Trial> {
         trial("what is no core is refused with a sentence", &[], no_core),
         trial("a fault whose handler raises it again is told by its address", CORES, again),
         trial("the calls of a fiber end where it was made", CORES, fiber),
+        trial("a core that is cut while it is read is told in a sentence", CUT, cut_meanwhile),
         trial("a FIFO where the program was is not waited for", CORES, fifo),
     ]);
     trials
@@ -314,4 +318,24 @@ fn fiber(bed: &Bed) {
         assert!(frames.iter().skip(1).all(|frame| frame["trust"] == "cfi"), "{flags:?} {frames:#?}");
         assert_eq!(frames[frames.len() - 1]["function"], "__start_context", "{frames:#?}");
     }
+}
+
+fn cut_meanwhile(bed: &Bed) {
+    let core = core_of(bed, &compile(bed, "crash", &["-g", "-O1"]), "threads");
+    let log = bed.path("strace.log");
+    // Stopped where it looks at the second file, the program: by then it has the core's notes, and not its stacks.
+    let obit = bed
+        .command("strace")
+        .args(["-o".as_ref(), log.as_os_str()])
+        .args(["-e", "trace=fstatfs", "-e", "inject=fstatfs:signal=SIGSTOP:when=2"])
+        .args([crate::bed::binary().as_os_str(), "core".as_ref(), core.as_os_str()])
+        .start();
+    obit.until("obit is stopped", || {
+        std::fs::read_to_string(&log).ok().filter(|log| log.contains("--- stopped by SIGSTOP ---"))
+    });
+    std::fs::File::options().write(true).open(&core).unwrap().set_len(4096).unwrap();
+    kill(Pid::from_raw(obit.child()), Signal::SIGCONT).unwrap();
+    let ended = obit.end();
+    ended.code(1).complains("was cut short while it was read");
+    assert_eq!(ended.stdout(), "");
 }
