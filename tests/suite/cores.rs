@@ -14,11 +14,12 @@ const CORES: &[Need] = &[Need::PlainCores];
 const CUT: &[Need] = &[Need::Tool("strace"), Need::PlainCores];
 
 /// How a program is built.
-const BUILDS: [(&str, &[&str]); 5] = [
+const BUILDS: [(&str, &[&str]); 6] = [
     ("with debug information", &["-g", "-O1"]),
     ("optimised, without frame pointers", &["-g", "-O2", "-fomit-frame-pointer"]),
     ("stripped", &["-O2", "-s"]),
     ("static", &["-g", "-O1", "-static"]),
+    ("static and position-independent", &["-g", "-O1", "-static-pie"]),
     ("not position-independent", &["-g", "-O1", "-no-pie"]),
 ];
 const WAYS: [&str; 12] = [
@@ -52,6 +53,8 @@ pub fn trials() -> Vec<Trial> {
         trial("what is no core is refused with a sentence", &[], no_core),
         trial("a fault whose handler raises it again is told by its address", CORES, again),
         trial("the calls of a fiber end where it was made", CORES, fiber),
+        trial("a core of another process is refused though it lies where ours would", CORES, of_another),
+        trial("a crash in a library that was deleted meanwhile is told as far as its memory goes", CORES, deleted),
         trial("a core that is cut while it is read is told in a sentence", CUT, cut_meanwhile),
         trial("a FIFO where the program was is not waited for", CORES, fifo),
     ]);
@@ -338,4 +341,67 @@ fn cut_meanwhile(bed: &Bed) {
     let ended = obit.end();
     ended.code(1).complains("was cut short while it was read");
     assert_eq!(ended.stdout(), "");
+}
+
+fn of_another(bed: &Bed) {
+    // The program changes its directory, so its own core lies elsewhere; where it began lies that of another crash, new and ours.
+    let (began, elsewhere) = (bed.path("began"), bed.path("elsewhere"));
+    std::fs::create_dir(&began).unwrap();
+    std::fs::create_dir(&elsewhere).unwrap();
+    let other = core_of(bed, &compile(bed, "crash", &["-g", "-O1"]), "nested");
+    let name = std::fs::read_to_string("/proc/sys/kernel/core_pattern").unwrap();
+    let planted = began.join(name.trim());
+    let content = std::fs::read(&other).unwrap();
+    let script = format!(
+        "cd {} && ulimit -c unlimited && exec {} run --capture off -- sh -c 'cp {} {}; cd {} && exec {} nested'",
+        began.display(),
+        crate::bed::binary().display(),
+        other.display(),
+        planted.display(),
+        elsewhere.display(),
+        program("fall").display()
+    );
+    bed.command("sh").args(["-c", &script]).end();
+    let report: Value = serde_json::from_str(&bed.obit(["crashes", "show", "--json"]).end().stdout()).unwrap();
+    assert_eq!((&report["process"]["core_file"], &report["threads"]), (&Value::Null, &Value::Null), "{report}");
+    let why = format!("{} is of another process", planted.display());
+    assert!(report["gaps"].as_array().unwrap().iter().any(|gap| gap["why"] == why.as_str()), "{}", report["gaps"]);
+    assert_eq!(std::fs::read(&planted).unwrap(), content);
+    assert!(std::fs::read_dir(&elsewhere).unwrap().count() > 0, "the program left its own core");
+}
+
+fn deleted(bed: &Bed) {
+    let program = compile(bed, "crash", &["-g", "-O1", "-rdynamic"]);
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/cores/library.c");
+    // By what the core holds: all that was mapped of files, or of unchanged pages the first alone (core(5), coredump_filter).
+    for (filter, is_whole) in [("0x37", true), ("0x33", false)] {
+        let library = bed.path("library.so");
+        let built = Command::new("cc").args(["-O1", "-fPIC", "-shared", "-o"]).args([&library, &source]).status();
+        assert!(built.expect("a C compiler").success());
+        let directory = bed.path(format!("deleted-{filter}"));
+        std::fs::create_dir(&directory).unwrap();
+        let script = format!(
+            "cd {} && ulimit -c unlimited && echo {filter} > /proc/self/coredump_filter && exec {} library {}",
+            directory.display(),
+            program.display(),
+            library.display()
+        );
+        bed.command("sh").args(["-c", &script]).end();
+        assert!(!library.exists(), "the program deletes it");
+        let core = std::fs::read_dir(&directory).unwrap().flatten().next().expect("a core").path();
+        let told = read(bed, &core);
+        let frames = told["threads"][0]["frames"].as_array().expect("frames");
+        let functions: Vec<&str> = frames.iter().filter_map(|frame| frame["function"].as_str()).collect();
+        assert_eq!(frames[0]["module"], library.to_str().unwrap(), "{told}");
+        // The program's own file is there, so its calls are.
+        assert!(functions.contains(&"main"), "{filter} {frames:#?}");
+        let gap = told["gaps"].to_string().contains("library.so: the file is not there, and not all of its memory");
+        assert_eq!(gap, !is_whole, "{filter} {}", told["gaps"]);
+        if is_whole {
+            let place = |name: &str| functions.iter().position(|found| *found == name);
+            let order = [place("fall_in_library"), place("library_begin"), place("main")];
+            assert!(order.is_sorted() && order.iter().all(Option::is_some), "{frames:#?}");
+            assert!(frames.iter().skip(1).all(|frame| frame["trust"] == "cfi"), "{frames:#?}");
+        }
+    }
 }
