@@ -38,10 +38,10 @@ pub fn open(path: &Path, link: Link) -> io::Result<File> {
     let flags = flags | OFlag::O_RDONLY | OFlag::O_NOCTTY | OFlag::O_NONBLOCK;
     let same = format!("/proc/self/fd/{}", found.as_raw_fd());
     let opened = match fcntl::openat(AT_FDCWD, Path::new(&same), flags - OFlag::O_NOFOLLOW, Mode::empty()) {
-        // No /proc, or that of another PID namespace. Whoever changes what lies there in this moment can have something else
-        // opened, but not read.
-        Err(nix::Error::ENOENT) => fcntl::openat(AT_FDCWD, path, flags, Mode::empty())?,
-        opened => opened?,
+        Ok(opened) => opened,
+        // No /proc, or that of another PID namespace, or one that is closed to us. Whoever changes what lies there in this
+        // moment can have something else opened, but not read.
+        Err(_) => fcntl::openat(AT_FDCWD, path, flags, Mode::empty())?,
     };
     if !Status::of(&opened)?.is_same_file(&status) {
         return Err(io::Error::other("it was replaced while it was opened"));
