@@ -16,6 +16,7 @@ pub fn trials() -> Vec<Trial> {
     const OBJCOPY: Need = Need::Tool("objcopy");
     vec![
         trial("every instruction of a C program is called what binutils call it", &[BINUTILS], c),
+        trial("units of debug information that need each other are read together", &[BINUTILS], lto),
         trial("every instruction of a C++ program is called what binutils call it", &[BINUTILS, CXX], cxx),
         trial("every instruction of a Rust program is called what binutils call it", &[BINUTILS, RUSTC], rust),
         trial("compressed debug sections are read, by zlib, zstd and the old way", &[OBJCOPY], compressed),
@@ -248,6 +249,17 @@ fn c(bed: &Bed) {
         let asked = agree(&program, C, |name| ["main", "hidden", "open_shop"].contains(&name));
         assert!(asked > 40, "{asked} instructions with {flags:?}");
     }
+}
+
+/// Where a program is optimised as a whole its units name what is in others.
+fn lto(bed: &Bed) {
+    let inlined = |flags: &[&str]| {
+        let program = built(&bed.path(""), "gcc", "shop", C, flags);
+        inlined(&program, &program, &Roots::default())
+    };
+    let alone = inlined(&["-g", "-O2"]);
+    assert_eq!(inlined(&["-g", "-O2", "-flto"]), alone);
+    assert_eq!(alone.len(), 3, "{alone:?}");
 }
 
 fn cxx(bed: &Bed) {

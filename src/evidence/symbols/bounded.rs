@@ -69,6 +69,10 @@ impl Bounded {
         Bounded(EndianSlice::new(bytes, LittleEndian))
     }
 
+    pub fn bytes(&self) -> &'static [u8] {
+        self.0.slice()
+    }
+
     /// Pays for one step and for what lies in it.
     fn pay(&self, bytes: usize) -> Result<()> {
         let mark = 0u8;

@@ -16,6 +16,8 @@ mod gopclntab;
 mod roots;
 mod sections;
 mod table;
+mod units;
+mod unpacked;
 
 pub use demangle::demangle;
 pub use roots::Roots;

@@ -5,7 +5,7 @@
 use super::bounded::{Bounded, Purse};
 use super::elf::Elf;
 use gimli::SectionId;
-use object::read::CompressionFormat;
+use object::read::{CompressedData, CompressionFormat};
 use std::borrow::Cow;
 
 /// What zlib can make of a byte at most: RFC 1951, a block of the same byte.
@@ -18,18 +18,22 @@ pub fn section(elf: &Elf<'static>, name: &str, purse: &Purse) -> Bounded {
 
 fn unpacked(elf: &Elf<'static>, name: &str, purse: &Purse) -> Option<&'static [u8]> {
     let section = elf.debug_section(name)?;
-    let size = section.uncompressed_size;
-    let fits = match section.format {
-        CompressionFormat::None => true,
-        CompressionFormat::Zlib => size <= (section.data.len() as u64 + 1) * DEFLATE_RATIO && purse.take_bytes(size),
-        _ => purse.take_bytes(size),
-    };
-    if !fits {
+    if !fits(&section, purse) {
         return None;
     }
     match section.decompress().ok()? {
         Cow::Borrowed(bytes) => Some(bytes),
         Cow::Owned(bytes) => Some(bytes.leak()),
+    }
+}
+
+/// Whether there is room for what it unfolds to; then it is taken.
+pub fn fits(section: &CompressedData<'_>, purse: &Purse) -> bool {
+    let size = section.uncompressed_size;
+    match section.format {
+        CompressionFormat::None => true,
+        CompressionFormat::Zlib => size <= (section.data.len() as u64 + 1) * DEFLATE_RATIO && purse.take_bytes(size),
+        _ => purse.take_bytes(size),
     }
 }
 
