@@ -8,7 +8,7 @@ use crate::evidence::autopsy::{self, Autopsy};
 use crate::evidence::core::{self, Core};
 use crate::evidence::images::Files;
 use crate::evidence::snapshot::{SignalInfo, in_words};
-use crate::evidence::stack::{Frame, Image, ThreadStack};
+use crate::evidence::stack::{Frame, Image, Omitted, ThreadStack, Trust};
 use crate::evidence::symbols::Roots;
 use crate::report::text::stacks::{self, Extent};
 use crate::report::text::{Look, plain};
@@ -17,9 +17,10 @@ use crate::sys::map;
 use crate::sys::regular::{self, Link};
 use crate::sys::signal::Signal;
 use clap::{Arg, ArgAction, ArgMatches, Command};
-use serde_json::{Value, json};
+use serde::{Serialize, Serializer};
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use std::io::{IsTerminal as _, Write as _};
+use std::io::{BufWriter, IsTerminal as _, Write as _};
 use std::path::PathBuf;
 
 /// The status of a command that failed.
@@ -64,7 +65,8 @@ pub fn carry_out(matches: &ArgMatches, settings: &Settings) -> Result<(), String
     autopsy.images = images.iter().map(autopsy::told).collect();
     let mut out = std::io::stdout();
     if matches.get_flag("json") {
-        let _ = writeln!(out, "{}", as_json(&core, &autopsy));
+        let mut out = BufWriter::new(out);
+        let _ = serde_json::to_writer(&mut out, &told(&core, &autopsy)).map(|()| out.write_all(b"\n"));
     } else {
         let look = Look { colour: out.is_terminal() };
         let _ = write!(out, "{}", page(&core, &autopsy, look));
@@ -72,67 +74,125 @@ pub fn carry_out(matches: &ArgMatches, settings: &Settings) -> Result<(), String
     Ok(())
 }
 
-fn as_json(core: &Core, autopsy: &Autopsy) -> Value {
-    json!({
-        "signal": core.snapshot.signal.map(signal),
-        "fault": autopsy.fault.map(signal),
-        "abort_message": autopsy.abort_message,
-        "pid": core.snapshot.pid,
-        "arch": core.snapshot.arch.name(),
-        "threads": autopsy.threads.iter().map(thread).collect::<Vec<_>>(),
-        "images": autopsy.images.iter().map(image).collect::<Vec<_>>(),
-        "gaps": autopsy.gaps,
-    })
+/// What `--json` prints: a few thousand frames, so it is written as it is made.
+#[derive(Serialize)]
+struct Told<'a> {
+    signal: Option<ToldSignal>,
+    fault: Option<ToldSignal>,
+    abort_message: Option<&'a str>,
+    pid: Option<i32>,
+    arch: &'a str,
+    threads: Vec<ToldThread<'a>>,
+    images: Vec<ToldImage<'a>>,
+    gaps: &'a [String],
 }
 
-fn signal(signal: SignalInfo) -> Value {
-    json!({
-        "number": signal.number,
-        "name": Signal::new(signal.number).map(Signal::name),
-        "code": signal.code,
-        "code_name": signal.code_name(),
-        "fault_address": signal.fault_address.map(hex),
-        "sender_pid": signal.sender_pid,
-        "sender_uid": signal.sender_uid,
-    })
+#[derive(Serialize)]
+struct ToldSignal {
+    number: i32,
+    name: Option<String>,
+    code: i32,
+    code_name: Option<&'static str>,
+    fault_address: Option<Hex>,
+    sender_pid: Option<i32>,
+    sender_uid: Option<u32>,
 }
 
-fn thread(thread: &ThreadStack) -> Value {
-    json!({
-        "tid": thread.tid,
-        "name": thread.name,
-        "crashed": thread.crashed,
-        "frames": thread.stack.frames.iter().map(frame).collect::<Vec<_>>(),
-        "omitted": thread.stack.omitted.map(|omitted| json!({"before": omitted.before, "frames": omitted.frames})),
-        "registers": thread.stack.registers.iter().map(|(name, value)| (name.clone(), hex(*value).into()))
-            .collect::<serde_json::Map<_, _>>(),
-    })
+#[derive(Serialize)]
+struct ToldThread<'a> {
+    tid: u64,
+    name: Option<&'a str>,
+    crashed: bool,
+    frames: Vec<ToldFrame<'a>>,
+    omitted: Option<Omitted>,
+    registers: BTreeMap<&'a str, Hex>,
 }
 
-fn frame(frame: &Frame) -> Value {
-    json!({
-        "pc": frame.address.map(hex),
-        "function": frame.function,
-        "file": frame.file,
-        "line": frame.line,
-        "module": frame.package,
-        "in_app": frame.in_app,
-        "trust": frame.trust,
-    })
+#[derive(Serialize)]
+struct ToldFrame<'a> {
+    pc: Option<Hex>,
+    function: Option<&'a str>,
+    file: Option<&'a str>,
+    line: Option<u32>,
+    module: Option<&'a str>,
+    in_app: bool,
+    trust: Option<Trust>,
 }
 
-fn image(image: &Image) -> Value {
-    json!({
-        "path": image.file,
-        "build_id": image.build_id,
-        "debug_id": image.debug_id(),
-        "addr": hex(image.address),
-        "size": image.size,
-    })
+#[derive(Serialize)]
+struct ToldImage<'a> {
+    path: &'a str,
+    build_id: Option<&'a str>,
+    debug_id: Option<String>,
+    addr: Hex,
+    size: u64,
 }
 
-fn hex(number: u64) -> String {
-    format!("{number:#x}")
+/// A number as `0x1f`.
+struct Hex(u64);
+
+impl Serialize for Hex {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(&format_args!("{:#x}", self.0))
+    }
+}
+
+fn told<'a>(core: &'a Core, autopsy: &'a Autopsy) -> Told<'a> {
+    Told {
+        signal: core.snapshot.signal.map(signal),
+        fault: autopsy.fault.map(signal),
+        abort_message: autopsy.abort_message.as_deref(),
+        pid: core.snapshot.pid,
+        arch: core.snapshot.arch.name(),
+        threads: autopsy.threads.iter().map(thread).collect(),
+        images: autopsy.images.iter().map(image).collect(),
+        gaps: &autopsy.gaps,
+    }
+}
+
+fn signal(signal: SignalInfo) -> ToldSignal {
+    ToldSignal {
+        number: signal.number,
+        name: Signal::new(signal.number).map(Signal::name),
+        code: signal.code,
+        code_name: signal.code_name(),
+        fault_address: signal.fault_address.map(Hex),
+        sender_pid: signal.sender_pid,
+        sender_uid: signal.sender_uid,
+    }
+}
+
+fn thread(thread: &ThreadStack) -> ToldThread<'_> {
+    ToldThread {
+        tid: thread.tid,
+        name: thread.name.as_deref(),
+        crashed: thread.crashed,
+        frames: thread.stack.frames.iter().map(frame).collect(),
+        omitted: thread.stack.omitted,
+        registers: thread.stack.registers.iter().map(|(name, value)| (name.as_str(), Hex(*value))).collect(),
+    }
+}
+
+fn frame(frame: &Frame) -> ToldFrame<'_> {
+    ToldFrame {
+        pc: frame.address.map(Hex),
+        function: frame.function.as_deref(),
+        file: frame.file.as_deref(),
+        line: frame.line,
+        module: frame.package.as_deref(),
+        in_app: frame.in_app,
+        trust: frame.trust,
+    }
+}
+
+fn image(image: &Image) -> ToldImage<'_> {
+    ToldImage {
+        path: &image.file,
+        build_id: image.build_id.as_deref(),
+        debug_id: image.debug_id(),
+        addr: Hex(image.address),
+        size: image.size,
+    }
 }
 
 fn page(core: &Core, autopsy: &Autopsy, look: Look) -> String {
