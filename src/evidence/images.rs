@@ -162,6 +162,10 @@ impl<M: Memory> Memory for WithFiles<'_, M> {
         }
         done
     }
+
+    fn is_at_hand(&self) -> bool {
+        self.memory.is_at_hand()
+    }
 }
 
 /// The images of a process, by address, and what could not be had of them, `what: why`.

@@ -10,6 +10,11 @@ pub trait Memory {
     /// Copies the bytes from `address` on; returns how many of them there are before the first that cannot be read.
     fn read(&self, address: u64, into: &mut [u8]) -> usize;
 
+    /// Whether reading costs no system call, as where it lies in a file that is mapped.
+    fn is_at_hand(&self) -> bool {
+        false
+    }
+
     /// All `N` bytes, or nothing.
     fn bytes<const N: usize>(&self, address: u64) -> Option<[u8; N]>
     where
@@ -42,6 +47,10 @@ pub trait Memory {
 impl<M: Memory> Memory for &M {
     fn read(&self, address: u64, into: &mut [u8]) -> usize {
         M::read(self, address, into)
+    }
+
+    fn is_at_hand(&self) -> bool {
+        M::is_at_hand(self)
     }
 }
 

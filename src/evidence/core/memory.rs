@@ -36,4 +36,8 @@ impl Memory for CoreMemory {
         }
         done
     }
+
+    fn is_at_hand(&self) -> bool {
+        true
+    }
 }

@@ -7,19 +7,21 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 
 const PAGE: usize = 4096;
-/// 64 KiB at a time where there is so much.
+/// At a time where each costs a system call; the stack of a thread that waits takes a page or two.
 const READ: usize = 16 * PAGE;
-/// 16 MiB; then it is begun anew.
+/// At most 16 MiB; then it is begun anew.
 const KEPT: usize = 256;
 
 pub struct Pages<'m, M> {
     memory: &'m M,
+    block_bytes: usize,
     kept: RefCell<HashMap<u64, Vec<u8>>>,
 }
 
 impl<'m, M: Memory> Pages<'m, M> {
     pub fn new(memory: &'m M) -> Pages<'m, M> {
-        Pages { memory, kept: RefCell::default() }
+        let block_bytes = if memory.is_at_hand() { PAGE } else { READ };
+        Pages { memory, block_bytes, kept: RefCell::default() }
     }
 }
 
@@ -28,12 +30,12 @@ impl<M: Memory> Memory for Pages<'_, M> {
         let mut done = 0;
         while done < into.len() {
             let Some(at) = address.checked_add(done as u64) else { break };
-            let start = at & !(READ as u64 - 1);
+            let start = at & !(self.block_bytes as u64 - 1);
             let mut kept = self.kept.borrow_mut();
             if kept.len() >= KEPT {
                 kept.clear();
             }
-            let bytes = kept.entry(start).or_insert_with(|| block(self.memory, start));
+            let bytes = kept.entry(start).or_insert_with(|| self.memory.some(start, self.block_bytes));
             let found = bytes.get((at - start) as usize..).unwrap_or_default();
             if found.is_empty() {
                 // A hole in the block, behind which there may be more.
@@ -47,8 +49,4 @@ impl<M: Memory> Memory for Pages<'_, M> {
         }
         done
     }
-}
-
-fn block(memory: &impl Memory, start: u64) -> Vec<u8> {
-    memory.some(start, READ)
 }
