@@ -10,21 +10,23 @@ use crate::evidence::own;
 use crate::evidence::stack::{Exception, Frame, Omitted, Stack, ThreadStack};
 
 pub fn at(lines: &[&str], at: usize) -> Option<Block> {
-    let (mut exceptions, message_end) = header(lines, at)?;
-    let begin = begin(lines, message_end);
+    let mut header = header(lines, at)?;
+    let begin = begin(lines, header.end);
     let (goroutines, next) = match begin {
         Some(begin) => goroutines(lines, begin),
         // GOTRACEBACK=none: the runtime says one thing, and it is the last.
-        None if lines[message_end..].iter().all(|line| line.trim().is_empty()) => (Vec::new(), message_end),
+        None if lines[header.end..].iter().all(|line| line.trim().is_empty()) => (Vec::new(), header.end),
         None => return None,
     };
     // Before Go 1.20 the further lines of a message were not indented.
-    for line in lines[message_end..begin.unwrap_or(message_end)].iter().filter(|line| !line.starts_with("PC=0x")) {
-        if let Some(last) = exceptions.last_mut() {
-            last.value = format!("{}\n{line}", last.value);
+    for line in &lines[header.end..begin.unwrap_or(header.end)] {
+        // Two threads may have found the same at once.
+        let is_again = header.kind == FATAL && line.starts_with(FATAL);
+        if !is_again && !line.starts_with("PC=0x") {
+            header.take(line, line);
         }
     }
-    exceptions.iter_mut().for_each(|exception| exception.value.truncate(exception.value.trim_end().len()));
+    let mut exceptions = header.exceptions();
     if let (Some(last), Some(crashed)) = (exceptions.last_mut(), goroutines.iter().find(|thread| thread.crashed)) {
         last.thread = (goroutines.len() > 1).then_some(crashed.tid);
         last.stack = Some(crashed.stack.clone()).filter(|stack| !stack.frames.is_empty());
@@ -46,44 +48,68 @@ fn begin(lines: &[&str], at: usize) -> Option<usize> {
     Some((first..end).find(|&i| heads(lines[i]) && calls(i)).unwrap_or(first))
 }
 
-/// The exceptions that the header names, oldest first, and the line after them.
-fn header(lines: &[&str], at: usize) -> Option<(Vec<Exception>, usize)> {
+const FATAL: &str = "fatal error";
+
+/// What stands before the stacks.
+struct Header<'a> {
+    kind: &'a str,
+    mechanism: &'a str,
+    /// What each said, oldest first; never empty.
+    values: Vec<String>,
+    /// The line after those that are its own beyond doubt.
+    end: usize,
+}
+
+fn header<'a>(lines: &[&'a str], at: usize) -> Option<Header<'a>> {
+    let header = |kind, mechanism, value: &str| Header {
+        kind,
+        mechanism,
+        values: vec![unmarked(value).to_owned()],
+        end: at + 1,
+    };
     let line = lines[at];
     if let Some(value) = line.strip_prefix("panic: ") {
-        return Some(panics(value, lines, at + 1));
+        let mut header = header("panic", "panic", value);
+        // `panic: first [recovered]`, and below it, indented, `panic: second`; a message's further lines are indented too.
+        while let Some(text) = lines.get(header.end).and_then(|line| line.strip_prefix('\t'))
+            && header.end < at + 200
+        {
+            header.take(lines[header.end], text);
+            header.end += 1;
+        }
+        return Some(header);
     }
     if let Some(value) = line.strip_prefix("fatal error: ") {
-        return Some((vec![exception("fatal error", value, "panic", Vec::new())], at + 1));
+        return Some(header(FATAL, "panic", value));
     }
     let (name, value) = line.split_once(": ")?;
     let is_signal = name.starts_with("SIG") && lines.get(at + 1).is_some_and(|line| line.starts_with("PC=0x"));
-    is_signal.then(|| (vec![exception(name, value, "signalhandler", Vec::new())], at + 1))
+    is_signal.then(|| header(name, "signalhandler", value))
 }
 
-/// `panic: first [recovered]`, and below it, indented, `panic: second`; a message's further lines are indented too.
-fn panics(first: &str, lines: &[&str], begin: usize) -> (Vec<Exception>, usize) {
-    let mut values = vec![unmarked(first).to_owned()];
-    let mut at = begin;
-    while at < lines.len().min(begin + 200) {
-        let Some(text) = lines[at].strip_prefix('\t') else { break };
-        match text.trim_start_matches('\t').strip_prefix("panic: ") {
-            Some(value) => values.push(unmarked(value).to_owned()),
-            None => {
-                if let Some(value) = values.last_mut() {
-                    value.push('\n');
-                    value.push_str(unmarked(text));
-                }
+impl Header<'_> {
+    /// One more line; `text` is it without the indent of a message's further lines.
+    fn take(&mut self, line: &str, text: &str) {
+        let next = line.strip_prefix('\t').and_then(|line| line.trim_start_matches('\t').strip_prefix("panic: "));
+        match (next, self.values.last_mut()) {
+            (None, Some(value)) => {
+                value.push('\n');
+                value.push_str(unmarked(text));
             }
+            (next, _) => self.values.push(unmarked(next.unwrap_or(text)).to_owned()),
         }
-        at += 1;
     }
-    let newest = values.len() - 1;
-    let chained = |i: usize, value: &String| {
-        let mut exception = exception("panic", value, if i == newest { "panic" } else { "chained" }, Vec::new());
-        exception.mechanism.parent = (i < newest).then_some(i + 1);
-        exception
-    };
-    (values.iter().enumerate().map(|(i, value)| chained(i, value)).collect(), at)
+
+    fn exceptions(&self) -> Vec<Exception> {
+        let newest = self.values.len() - 1;
+        let chained = |(i, value): (usize, &String)| {
+            let mechanism = if i == newest { self.mechanism } else { "chained" };
+            let mut exception = exception(self.kind, value, mechanism, Vec::new());
+            exception.mechanism.parent = (i < newest).then_some(i + 1);
+            exception
+        };
+        self.values.iter().enumerate().map(chained).collect()
+    }
 }
 
 fn unmarked(value: &str) -> &str {

@@ -175,6 +175,21 @@ fn colours_line_ends_and_log_records_do_not_change_the_reading() {
 
 /// Lines of another thread in the middle of a stack cost neither type nor value.
 #[test]
+fn what_go_says_twice_is_told_once_and_what_it_says_of_two_is_a_chain() {
+    let calls = "\ngoroutine 1 [running]:\nmain.f()\n\t/srv/shop/main.go:3 +0x1d\n";
+    let told = |head: &str| {
+        let found = reading(&format!("{head}{calls}"), Death::Exited(2)).found.expect("a panic");
+        found.exceptions.into_iter().map(|exception| (exception.value, exception.mechanism.parent)).collect::<Vec<_>>()
+    };
+    let chain = [("one\ntwo".to_owned(), Some(1)), ("again: one\ntwo".to_owned(), None)];
+    // Before Go 1.20, and since.
+    assert_eq!(told("panic: one\ntwo [recovered]\n\tpanic: again: one\ntwo\n"), chain);
+    assert_eq!(told("panic: one\n\ttwo [recovered]\n\tpanic: again: one\n\ttwo\n"), chain);
+    let writes = "fatal error: concurrent map writes\n";
+    assert_eq!(told(&writes.repeat(2)), [("concurrent map writes".to_owned(), None)]);
+}
+
+#[test]
 fn a_line_of_another_thread_in_a_stack_is_passed_by() {
     let table = [
         ("python/3.11-key", 3, "KeyError"),
