@@ -109,6 +109,7 @@ impl Namer<'_> {
             let told = |frame: &Frame| Frame { address: Some(call.pc), trust: Some(call.trust), ..frame.clone() };
             frames.extend(named.iter().map(told));
         }
+        disown_shim(&mut frames);
         let registers = thread.registers.all().map(|(name, value)| (name.to_owned(), value)).collect();
         ThreadStack {
             tid: thread.tid.unsigned_abs().into(),
@@ -148,6 +149,16 @@ impl Namer<'_> {
     }
 }
 
+/// The C `main` that rustc puts around Rust's is nobody's own, though it lies among what is.
+fn disown_shim(frames: &mut [Frame]) {
+    let is_start =
+        |frame: &Frame| frame.function.as_deref().is_some_and(|name| name.starts_with("std::rt::lang_start"));
+    let at = frames.windows(2).position(|pair| is_start(&pair[0]) && pair[1].function.as_deref() == Some("main"));
+    if let Some(shim) = at.and_then(|at| frames.get_mut(at + 1)) {
+        shim.in_app = false;
+    }
+}
+
 /// What abort(3), assert(3) or the allocator said, which glibc keeps in memory (`__abort_msg`: its size, then the text), wherever
 /// stderr went.
 pub fn abort_message(images: &[LoadedImage], memory: &impl Memory) -> Option<String> {
@@ -164,4 +175,23 @@ pub fn abort_message(images: &[LoadedImage], memory: &impl Memory) -> Option<Str
         let text = String::from_utf8_lossy(text).trim_end().to_owned();
         (!text.is_empty()).then_some(text)
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_main_around_rust_s_is_not_the_programs_own() {
+        let own = |names: &[&str]| {
+            let frame = |name: &&str| Frame { function: Some((*name).to_owned()), in_app: true, ..Frame::default() };
+            let mut frames: Vec<Frame> = names.iter().map(frame).collect();
+            disown_shim(&mut frames);
+            frames.last().unwrap().in_app
+        };
+        assert!(!own(&["shop::main", "std::rt::lang_start_internal", "main"]));
+        assert!(!own(&["shop::main", "std::rt::lang_start<()>", "main"]));
+        assert!(own(&["take", "main"]));
+        assert!(own(&["main"]));
+    }
 }

@@ -20,9 +20,12 @@ pub fn rust(function: Option<&str>, file: Option<&str>) -> bool {
 
 fn is_own_path(path: &str) -> bool {
     const CRATES: [&str; 7] = ["std::", "core::", "alloc::", "__rust", "rust_", "_start", "__libc_start"];
+    if path == "<unknown>" {
+        return false;
+    }
     let path = path.trim_start_matches(['<', '&', '*', '[', '(']);
     let path = path.trim_start_matches("mut ").trim_start_matches("const ").trim_start_matches("dyn ");
-    !CRATES.iter().any(|name| path.starts_with(name)) && !matches!(path, "main" | "<unknown>" | "")
+    !CRATES.iter().any(|name| path.starts_with(name)) && !matches!(path, "main" | "")
 }
 
 /// A Go function by its package and source file.
@@ -94,7 +97,8 @@ const GO_STANDARD: [&str; 50] = [
 
 /// A C or C++ function by its demangled name and, if known, its source file.
 pub fn native(function: &str, file: Option<&str>) -> bool {
-    const PLACES: [&str; 9] = [
+    const PLACES: [&str; 10] = [
+        "/usr/include/",
         "/sysdeps/",
         "/csu/",
         "/nptl/",
@@ -211,6 +215,7 @@ mod tests {
             ("rust_begin_unwind", None, false),
             ("__rustc::rust_begin_unwind", None, false),
             ("__rust_start_panic", None, false),
+            ("<unknown>", None, false),
             ("__libc_start_main", None, false),
             ("serde_json::from_str", Some("/home/me/.cargo/registry/src/index/serde_json-1.0/src/de.rs"), false),
         ];
@@ -231,6 +236,7 @@ mod tests {
             ("__gnu_cxx::__verbose_terminate_handler()", None, false),
             ("operator new(unsigned long)", None, false),
             ("find_if", Some("/usr/include/c++/12/bits/stl_algo.h"), false),
+            ("atoi", Some("/usr/include/stdlib.h"), false),
             ("_start", None, false),
             ("free", None, false),
             ("free_list", None, true),
