@@ -96,10 +96,29 @@ pub fn build(case: &Case, learnt: Learnt, environment: &[(String, String)], scru
     report.stderr_tail = stderr_tail;
     said::put(&mut report, learnt.said, scrubber);
     report.process.core_file = learnt.core_file.map(|path| scrubber.text(&path.display().to_string()));
-    if let Some(autopsy) = learnt.autopsy {
-        native::put(&mut report, autopsy, scrubber);
+    match learnt.autopsy {
+        Some(autopsy) => native::put(&mut report, autopsy, scrubber),
+        None => report.gaps.extend(unseen(case, &report.gaps)),
     }
     report
+}
+
+/// Why nobody looked into a process that a signal ended, where no other gap says it.
+fn unseen(case: &Case, gaps: &[Gap]) -> Option<Gap> {
+    const SAID: [&str; 4] = ["live capture", "core file", "stacks", "evidence"];
+    let Some(Death::Killed { signal, .. }) = case.death else { return None };
+    if gaps.iter().any(|gap| SAID.contains(&gap.what.as_str())) {
+        return None;
+    }
+    let why = match signal {
+        _ if case.subject != Subject::Main => "only the process that was started is looked into".to_owned(),
+        Signal::KILL => "SIGKILL leaves no moment to look".to_owned(),
+        signal if signal.dumps_core() => "the kernel let nobody see it stop, and wrote no core".to_owned(),
+        signal => {
+            format!("a process that {signal} ends is not looked into: it is no fault, and the kernel writes no core")
+        }
+    };
+    Some(Gap { what: "stacks".to_owned(), why })
 }
 
 /// The signal that its exit code tells of, if it is one.

@@ -164,6 +164,29 @@ fn each_kind_of_death_has_its_words_and_its_level() {
 }
 
 #[test]
+fn a_signal_whose_stacks_nobody_saw_says_why() {
+    let killed = |signal| Some(Death::Killed { signal, core: false });
+    let with = |subject, death, gap: &str| {
+        let case = Case { subject, gaps: vec![gap.to_owned()], ..case(Reason::Signal, death) };
+        let report = build(&case, Learnt::default(), &[], &mut Scrubber::new([]));
+        report.gaps.into_iter().find(|gap| gap.what == "stacks").map(|gap| gap.why)
+    };
+    let descendant = || Subject::Descendant { comm: "worker".to_owned() };
+    let table = [
+        (Subject::Main, killed(Signal::TERM), "SIGTERM ends"),
+        (Subject::Main, killed(Signal::KILL), "no moment"),
+        (Subject::Main, killed(Signal::SEGV), "see it stop"),
+        (descendant(), killed(Signal::SEGV), "process that was started"),
+    ];
+    for (subject, death, words) in table {
+        let why = with(subject, death, "oom counter: none").unwrap_or_default();
+        assert!(why.contains(words), "{death:?}: {why}");
+    }
+    assert_eq!(with(Subject::Main, killed(Signal::SEGV), "live capture: switched off"), None);
+    assert_eq!(with(Subject::Main, Some(Death::Exited(3)), "oom counter: none"), None);
+}
+
+#[test]
 fn nothing_secret_is_in_a_report_and_gaps_are_named() {
     let mut case = case(Reason::Code, Some(Death::Exited(1)));
     case.stderr_tail = Some(Tail { bytes: b"ret-half\nlogin s3cr3t-value\n".to_vec(), total_bytes: 99 });
