@@ -229,6 +229,12 @@ impl Setup {
         self
     }
 
+    /// In another kind of room than the trial's.
+    pub fn in_room(mut self, room: Room) -> Setup {
+        self.room = room;
+        self
+    }
+
     /// A deadline of its own, for what has much to do.
     pub fn within(mut self, patience: Duration) -> Setup {
         self.patience = patience;

@@ -90,14 +90,14 @@ fn read(bed: &Bed, core: &Path) -> Value {
 
 /// One call: its program counter, function and line, as far as they are told.
 #[derive(Clone, PartialEq, Debug)]
-struct Call {
-    pc: u64,
+pub struct Call {
+    pub pc: u64,
     function: String,
     line: Option<u64>,
 }
 
 /// Thread by thread; inlined calls share their caller's program counter.
-fn calls(core: &Value) -> Vec<(u64, Vec<Call>)> {
+pub fn calls(core: &Value) -> Vec<(u64, Vec<Call>)> {
     let hex = |value: &Value| u64::from_str_radix(value.as_str()?.trim_start_matches("0x"), 16).ok();
     let call = |frame: &Value| Call {
         pc: hex(&frame["pc"]).expect("a pc"),
@@ -111,16 +111,19 @@ fn calls(core: &Value) -> Vec<(u64, Vec<Call>)> {
     threads
 }
 
-/// The same of gdb: its Python says what its text leaves out.
-fn by_gdb(program: &Path, core: &Path) -> Vec<(u64, Vec<Call>)> {
+/// The same of gdb, with further options: its Python says what its text leaves out.
+pub fn by_gdb(program: &Path, core: &Path, options: &[&str]) -> Vec<(u64, Vec<Call>)> {
     const SCRIPT: &str = "python
 for t in gdb.selected_inferior().threads():
     t.switch()
     f = gdb.newest_frame()
+    try: f.pc()
+    # A leader that ended before its threads has no registers.
+    except gdb.error: continue
     while f is not None:
         s = f.find_sal()
         # Guesses of gdb's about calls that left no trace on the stack.
-        if f.type() != gdb.TAILCALL_FRAME: print('CALL', t.ptid[1], f.pc(), f.name() or '-', s.line if s.symtab else 0, 'signal' if f.type() == gdb.SIGTRAMP_FRAME else 'call')
+        if f.type() != gdb.TAILCALL_FRAME: print('CALL', t.ptid[1], f.pc(), s.line if s.symtab else 0, 'signal' if f.type() == gdb.SIGTRAMP_FRAME else 'call', f.name() or '-')
         f = f.older()
 ";
     let directory = tempfile::tempdir().unwrap();
@@ -128,15 +131,17 @@ for t in gdb.selected_inferior().threads():
     std::fs::write(&script, SCRIPT).unwrap();
     let output = Command::new("gdb")
         .args(["-batch", "-nx", "-iex", "set debuginfod enabled off", "-iex", "set auto-load off"])
-        .args(["-iex", "set backtrace past-main on", "-iex", "set backtrace past-entry on", "-x"])
+        .args(["-iex", "set backtrace past-main on", "-iex", "set backtrace past-entry on"])
+        .args(options)
+        .arg("-x")
         .args([&script, program, core])
         .output()
         .expect("gdb");
     let text = String::from_utf8_lossy(&output.stdout);
     let mut threads: Vec<(u64, Vec<Call>)> = Vec::new();
     for line in text.lines().filter_map(|line| line.strip_prefix("CALL ")) {
-        let words: Vec<&str> = line.split(' ').collect();
-        let [tid, pc, function, line, kind] = words[..] else { panic!("{line}") };
+        let words: Vec<&str> = line.splitn(5, ' ').collect();
+        let [tid, pc, line, kind, function] = words[..] else { panic!("{line}") };
         let function = if kind == "signal" { "<signal handler called>" } else { function };
         let (tid, pc) = (tid.parse().expect("a tid"), pc.parse().expect("a pc"));
         let call = Call { pc, function: function.to_owned(), line: line.parse().ok().filter(|line| *line > 0) };
@@ -154,7 +159,7 @@ fn beside_gdb(bed: &Bed, flags: &[&str]) {
     let program = compile(bed, "crash", flags);
     for way in WAYS {
         let core = core_of(bed, &program, way);
-        let (ours, theirs) = (calls(&read(bed, &core)), by_gdb(&program, &core));
+        let (ours, theirs) = (calls(&read(bed, &core)), by_gdb(&program, &core, &[]));
         let tids = |threads: &[(u64, Vec<Call>)]| threads.iter().map(|(tid, _)| *tid).collect::<Vec<_>>();
         assert_eq!(tids(&ours), tids(&theirs), "{way}");
         for ((tid, ours), (_, theirs)) in ours.iter().zip(&theirs) {

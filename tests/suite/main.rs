@@ -10,6 +10,7 @@ mod consent;
 mod container;
 mod cores;
 mod daily;
+mod deaths;
 mod delivery;
 mod docker;
 mod ends;
@@ -47,6 +48,7 @@ fn main() -> ExitCode {
         capture::trials(),
         commands::trials(),
         cores::trials(),
+        deaths::trials(),
         ends::trials(),
         signals::trials(),
         stop::trials(),

@@ -82,7 +82,7 @@ pub fn program(name: &str) -> Result<PathBuf, String> {
 }
 
 /// Where this run of the suite keeps its programs; never shared with another run, so nobody executes a half-written file.
-fn workshop() -> &'static Path {
+pub fn workshop() -> &'static Path {
     static WORKSHOP: OnceLock<tempfile::TempDir> = OnceLock::new();
     let made = WORKSHOP.get_or_init(|| {
         tempfile::Builder::new()
