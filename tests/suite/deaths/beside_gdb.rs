@@ -1,8 +1,9 @@
-//! The cores that these deaths leave: each call of each thread is where gdb finds it. Without the runtimes whose machine code is
-//! made as they run, of which nobody knows the calls.
+//! The cores that these deaths leave: each call of each thread is where gdb finds it. Left out are the runtimes whose machine code is
+//! made as they run, of which nobody knows the calls, and Go, where gdb does not know the frame of a signal and loses the way.
 
+use super::NO_DEBUG_FILES;
 use super::programs::{PROGRAMS, Program};
-use super::{NO_DEBUG_FILES, table};
+use super::table::{self, Death};
 use crate::bed::{self, Bed, trial_with};
 use crate::cores;
 use crate::need::Need;
@@ -10,7 +11,7 @@ use libtest_mimic::Trial;
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 
-const COMPILED: [&str; 4] = ["native", "cpp", "rust", "rust-abort"];
+const COMPILED: [&str; 5] = ["native", "cpp", "rust", "rust-abort", "python"];
 /// So that a stack overflows after some hundred calls: gdb walks through all of them.
 const STACK_KIB: u32 = 256;
 
@@ -28,8 +29,7 @@ fn all(bed: &Bed, program: &'static Program) {
     let mut compared = 0;
     // Those that are tried in some ways only are there for their end, and have the stack of another.
     for (name, death) in table::read(program.name).into_iter().filter(|(_, death)| death.ways.is_none()) {
-        let arguments = death.arguments.unwrap_or_else(|| vec![name.clone()]);
-        let Some(core) = core_of(bed, program, &name, &arguments) else { continue };
+        let Some(core) = core_of(bed, program, &name, &death) else { continue };
         let (ours, theirs) = (read(bed, &core), cores::by_gdb(file, &core, &NO_DEBUG_FILES_FOR_GDB));
         std::fs::remove_file(core).expect("it is ours");
         compared += 1;
@@ -50,13 +50,18 @@ fn read(bed: &Bed, core: &Path) -> Value {
 }
 
 /// The core that this death leaves, if it leaves a whole one.
-fn core_of(bed: &Bed, program: &Program, name: &str, arguments: &[String]) -> Option<PathBuf> {
+fn core_of(bed: &Bed, program: &Program, name: &str, death: &Death) -> Option<PathBuf> {
     /// A page that holds an ELF head; less is what a limit for all files left of it.
     const LEAST: u64 = 4096;
     let directory = bed.path(name);
     std::fs::create_dir(&directory).expect("a directory of its own");
     let script = format!("cd \"$0\" && ulimit -c unlimited && ulimit -s {STACK_KIB} && exec \"$@\"");
-    bed.command("sh").args(["-c", &script]).args([&directory]).args(program.command()).args(arguments).end();
+    let arguments = death.arguments.clone().unwrap_or_else(|| vec![name.to_owned()]);
+    let mut run = bed.command("sh").args(["-c", &script]).args([&directory]).args(program.command()).args(arguments);
+    for (name, value) in &death.environment {
+        run = run.env(name, value);
+    }
+    run.end();
     let files = std::fs::read_dir(directory).expect("its directory").flatten().map(|entry| entry.path());
     let mut cores =
         files.filter(|path| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("core")));

@@ -32,8 +32,8 @@ pub struct Death {
     /// What it prints tells of the limits and the directory that it runs under.
     #[serde(default)]
     pub tells_its_way: bool,
-    /// Why what it prints is not the same twice, with nobody looking on.
-    pub varies: Option<String>,
+    /// What is not the same twice, with nobody looking on.
+    pub varies: Option<Varies>,
 }
 
 /// What a report says; a field that is not given is not looked at.
@@ -51,6 +51,16 @@ pub struct Told {
     pub frames: Option<Vec<String>>,
     /// The same of the thread that crashed, where the exception has a stack of its own.
     pub calls: Option<Vec<String>>,
+}
+
+/// The part of stderr that differs from run to run.
+#[derive(Deserialize, Clone, Debug)]
+#[serde(deny_unknown_fields)]
+pub struct Varies {
+    /// It begins behind the first of these words.
+    pub behind: String,
+    #[expect(dead_code, reason = "for who reads the table")]
+    pub why: String,
 }
 
 /// Something that cannot be known in some of the ways.
