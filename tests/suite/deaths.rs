@@ -193,7 +193,7 @@ impl Run<'_> {
                 wrong.push(format!("{what}: {found}\n  expected {expected}"));
             }
         };
-        let told = self.death.told(self.way);
+        let told = self.death.told(self.way, &self.by_itself().2);
         let signal = self.death.signal.clone().map_or(Value::Null, Value::String);
         differ("signal", signal.to_string(), report["exit"]["signal"].to_string());
         let code = self.death.signal.as_deref().map_or(i32::from(self.death.exit), |name| 128 + number(name));

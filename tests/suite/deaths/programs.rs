@@ -105,6 +105,13 @@ fn go(into: &Path) -> Vec<OsString> {
     vec![program.into()]
 }
 
+/// A program by its own path, as it is called where what PATH names is not to be seen.
+fn on_path(name: &str) -> OsString {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let found = std::env::split_paths(&path).find_map(|directory| std::fs::canonicalize(directory.join(name)).ok());
+    found.unwrap_or_else(|| panic!("no {name} on PATH")).into()
+}
+
 /// The interpreter itself: what is on PATH may be a script that looks for it.
 fn python(_: &Path) -> Vec<OsString> {
     let asked = Command::new("python3").args(["-c", "import sys; print(sys.executable)"]).output().expect("python3");
@@ -113,11 +120,12 @@ fn python(_: &Path) -> Vec<OsString> {
 }
 
 fn node(_: &Path) -> Vec<OsString> {
-    vec!["node".into(), directory().join("node.js").into()]
+    vec![on_path("node"), directory().join("node.js").into()]
 }
 
 fn java(into: &Path) -> Vec<OsString> {
     made(Command::new("javac").args(["-nowarn", "-g", "-d"]).arg(into).arg(directory().join("Deaths.java")));
-    let quiet = ["java", "-XX:+UseSerialGC", "-XX:-UsePerfData", "-XX:TieredStopAtLevel=1", "-Xmx32m", "-cp"];
-    quiet.into_iter().map(Into::into).chain([into.into(), "Deaths".into()]).collect()
+    let options = ["-XX:+UseSerialGC", "-XX:-UsePerfData", "-XX:TieredStopAtLevel=1", "-Xmx32m", "-cp"];
+    let options = options.into_iter().map(Into::into).chain([into.into(), "Deaths".into()]);
+    std::iter::once(on_path("java")).chain(options).collect()
 }

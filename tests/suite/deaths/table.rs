@@ -26,6 +26,8 @@ pub struct Death {
     /// `KeyError: 'book'`, the oldest cause first.
     #[serde(default)]
     pub causes: Vec<String>,
+    /// What is told where the runtime is a version that says less.
+    pub unless: Option<Unless>,
     /// Where the report holds less, or something else.
     #[serde(default)]
     pub gaps: Vec<Gap>,
@@ -61,6 +63,14 @@ pub struct Varies {
     pub behind: String,
     #[expect(dead_code, reason = "for who reads the table")]
     pub why: String,
+}
+
+/// A version of a runtime that does not say these words on stderr.
+#[derive(Deserialize, Clone, Debug)]
+#[serde(deny_unknown_fields)]
+pub struct Unless {
+    pub says: String,
+    pub told: Told,
 }
 
 /// Something that cannot be known in some of the ways.
@@ -104,9 +114,10 @@ pub fn read(program: &str) -> Deaths {
 }
 
 impl Death {
-    /// What the report says in this way.
-    pub fn told(&self, way: Way) -> Told {
-        let mut told = self.told.clone();
+    /// What the report says in this way, of a program with this stderr.
+    pub fn told(&self, way: Way, stderr: &str) -> Told {
+        let less = self.unless.as_ref().filter(|unless| !stderr.contains(&unless.says));
+        let mut told = less.map_or(&self.told, |unless| &unless.told).clone();
         for gap in self.gaps_in(way) {
             let Told { threads, kind, value, frames, calls } = gap.told.clone();
             told = Told {
