@@ -6,10 +6,12 @@
 
 mod alike;
 mod beside_gdb;
+mod house;
 mod programs;
 mod table;
 
-use crate::bed::{self, Bed, Ended, Fate, Room, trial_with};
+use crate::bed::{self, Bed, Ended, Fate, Room, alone, trial_with};
+use crate::docker::CONTAINERS;
 use crate::need::Need;
 use alike::{alike, without_ours};
 use libtest_mimic::Trial;
@@ -17,6 +19,7 @@ use nix::sys::signal::Signal;
 use programs::{PROGRAMS, Program};
 use serde_json::Value;
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::path::Path;
 use std::process::Command;
 use std::sync::{Mutex, OnceLock};
@@ -40,7 +43,16 @@ pub fn trials() -> Vec<Trial> {
         let needs: &'static [Need] = [program.needs, needs].concat().leak();
         trial_with(&name, needs, move |bed| all(bed, program, way))
     });
-    told.chain(beside_gdb::trials()).collect()
+    let in_container = PROGRAMS.iter().map(|program| {
+        let name = format!("each death of {} is told as it was, in a container", program.name);
+        let needs: &'static [Need] = [program.needs, CONTAINERS].concat().leak();
+        trial_with(&name, needs, move |bed| all(bed, program, Way::Container))
+    });
+    let piped = alone("each death of native is told as it was, where a core goes to a program", house::PIPE, |bed| {
+        let _pattern = house::Pattern::set("|/bin/false %P");
+        all(bed, &PROGRAMS[0], Way::Pipe);
+    });
+    told.chain(in_container).chain([piped]).chain(beside_gdb::trials()).collect()
 }
 
 /// Whether the machine has the C library's own debug information is nothing that a death should depend on, and it takes long to read.
@@ -65,12 +77,12 @@ fn all(bed: &Bed, program: &'static Program, way: Way) {
     let marks = table::marks(program.sources);
     let mut wrong = Vec::new();
     let only = std::env::var("OBIT_TEST_DEATH").ok();
+    let house = (way == Way::Container).then(|| house::Container::open(bed, program));
     for (name, death) in table::read(program.name) {
-        let is_tried = death.ways.as_ref().is_none_or(|ways| ways.contains(&way));
-        if !is_tried || only.as_ref().is_some_and(|only| *only != name) {
+        if !death.is_tried(way) || only.as_ref().is_some_and(|only| *only != name) {
             continue;
         }
-        let run = Run { bed, program, name: &name, death: &death, way, marks: &marks };
+        let run = Run { bed, program, name: &name, death: &death, way, marks: &marks, house: house.as_ref() };
         wrong.extend(run.wrong().into_iter().map(|what| format!("{name}: {what}")));
     }
     assert!(wrong.is_empty(), "{} of {} {way:?}:\n{}", wrong.len(), program.name, wrong.join("\n"));
@@ -84,6 +96,7 @@ struct Run<'a> {
     death: &'a Death,
     way: Way,
     marks: &'a BTreeMap<String, String>,
+    house: Option<&'a house::Container<'a>>,
 }
 
 impl Run<'_> {
@@ -105,7 +118,8 @@ impl Run<'_> {
     /// Under obit; the directory is the program's own.
     fn end(&self, state: &Path) -> Ended {
         let capture = if self.way == Way::Cores { "off" } else { "auto" };
-        let obit = [bed::binary().into_os_string(), "run".into(), "--capture".into(), capture.into(), "--".into()];
+        let binary = if self.way == Way::Container { house::OBIT.into() } else { bed::binary().into_os_string() };
+        let obit = [binary, "run".into(), "--capture".into(), capture.into(), "--".into()];
         let obit = obit.into_iter().map(|word| word.to_string_lossy().into_owned()).collect();
         let room = if self.way == Way::First { Room::First } else { Room::Guest };
         self.run(&format!("{}-{:?}", self.name, self.way), obit, self.way, room, state)
@@ -117,10 +131,19 @@ impl Run<'_> {
         let script = match way {
             Way::First => "",
             Way::Cores => "ulimit -c unlimited",
-            Way::NoCores => "ulimit -c 0",
+            Way::NoCores | Way::Container => "ulimit -c 0",
+            Way::Pipe => "",
             Way::ReadOnly => READ_ONLY,
         };
         let arguments = self.death.arguments.clone().unwrap_or_else(|| vec![self.name.to_owned()]);
+        if let Some(house) = self.house.filter(|_| way == Way::Container) {
+            let environment = self.death.environment.iter().map(|(name, value)| format!("{name}={value}"));
+            let told =
+                ["TELL_SIGNALS=1".to_owned(), "LANG=C".to_owned(), format!("OBIT_STATE_DIR={}", state.display())];
+            let words = before.into_iter().map(OsString::from).chain(self.program.command().iter().cloned());
+            let words = words.chain(arguments.into_iter().map(OsString::from));
+            return house.run(&directory, environment.chain(told), script, words);
+        }
         // Signals that nothing here is about: what the program inherits of them it keeps.
         let script = format!(
             "set -e; cd \"$0\"; {NO_DEBUG_FILES}\n{script}\nexec env --ignore-signal=28 --block-signal=40 \"$@\""
@@ -138,15 +161,18 @@ impl Run<'_> {
     fn unlike(&self, ended: &Ended) -> Vec<String> {
         let (fate, stdout, stderr) = self.by_itself();
         let mut wrong = Vec::new();
-        let outward = match fate {
+        let told = |fate| match fate {
             Fate::Exited(code) => code,
             Fate::Killed(signal) => 128 + signal,
         };
+        let outward = told(fate);
         if ended.fate != Fate::Exited(outward) {
             wrong.push(format!("{:?}, by itself {fate:?}", ended.fate));
         }
         let end = self.death.signal.as_deref().map(|name| number(name) as u8);
-        if fate != end.map_or(Fate::Exited(self.death.exit), Fate::Killed) {
+        let end = end.map_or(Fate::Exited(self.death.exit), Fate::Killed);
+        // The engine tells of a signal as a shell does.
+        if fate != end && (self.way != Way::Container || outward != told(end)) {
             wrong.push(format!("by itself it ends {fate:?}"));
         }
         let directory = self.bed.path(format!("{}-{:?}", self.name, self.way));
@@ -224,8 +250,11 @@ impl Run<'_> {
                 differ(what, format!("{:?}", self.places(expected, &found)), format!("{found:?}"));
             }
         }
-        for gap in self.death.gaps_in(self.way).filter_map(|gap| gap.said.as_ref()) {
-            if !report["gaps"].to_string().contains(gap.as_str()) {
+        for gap in self.death.gaps_in(self.way).filter_map(|gap| gap.said.as_deref()) {
+            let gaps = report["gaps"].to_string();
+            // Where there was a core and it went elsewhere, that is what the report has to say.
+            let is_elsewhere = self.way == Way::Pipe && gaps.contains("the host's handler takes the core");
+            if !gaps.contains(gap) && !is_elsewhere {
                 wrong.push(format!("no gap {gap:?} in {}", report["gaps"]));
             }
         }

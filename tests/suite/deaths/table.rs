@@ -100,6 +100,20 @@ pub enum Way {
     NoCores,
     /// A guest that traces, and the directory cannot be written to.
     ReadOnly,
+    /// A guest that traces in a container, as root of Docker's default rights and seccomp profile.
+    Container,
+    /// A guest that traces, and the kernel would give a core to a program.
+    Pipe,
+}
+
+impl Way {
+    /// The way of the tables that is told alike: a report depends on who traces and where a core goes, not on where that is.
+    fn as_told(self) -> Way {
+        match self {
+            Way::Container | Way::Pipe => Way::NoCores,
+            other => other,
+        }
+    }
 }
 
 /// Where the sources and tables are.
@@ -132,7 +146,12 @@ impl Death {
     }
 
     pub fn gaps_in(&self, way: Way) -> impl Iterator<Item = &Gap> {
-        self.gaps.iter().filter(move |gap| gap.ways.contains(&way))
+        self.gaps.iter().filter(move |gap| gap.ways.contains(&way) || gap.ways.contains(&way.as_told()))
+    }
+
+    /// Whether it is tried in this way.
+    pub fn is_tried(&self, way: Way) -> bool {
+        self.ways.as_ref().is_none_or(|ways| ways.contains(&way.as_told()))
     }
 }
 
