@@ -145,8 +145,6 @@ pub const DNS_PAUSE: Duration = Duration::from_millis(500);
 /// Between two version questions, more or less [`ASK_SPREAD`], so that a fleet that started together drifts apart.
 pub const ASK_EVERY: Duration = Duration::from_secs(24 * 3_600);
 pub const ASK_SPREAD: Duration = Duration::from_secs(4 * 3_600);
-/// The first question waits for a random part of this.
-pub const ASK_FIRST: Duration = Duration::from_secs(600);
 /// An urgent upgrade is logged again after this.
 pub const NOTICE_AGAIN: Duration = Duration::from_secs(24 * 3_600);
 /// The API server's version, of which nothing depends.

@@ -12,7 +12,8 @@ use super::dns::name::{self, Kubernetes, Question};
 use super::dns::resolver::{self, Reply, Said};
 use super::dns::servers::Servers;
 use super::identity::Identity;
-use super::upgrade::{Failure, FailureKind, Record, State, sentence, until};
+use super::upgrade::{Failure, FailureKind, Record, State, sentence};
+use super::wait::Moment;
 use crate::config::Settings;
 use crate::config::cluster_spec::ClusterSpec;
 use crate::consent::gate::Gate;
@@ -136,20 +137,21 @@ pub fn look(settings: &Settings, state_dir: &Path) -> Option<Duration> {
         Err(block) => return block.may_change().then_some(limits::CONSENT_AGAIN),
     };
     let mut record = Record::read(state_dir, &plan.zone);
-    let known = record.next_unix;
-    let due = record.due_unix(unix(), random());
+    let known = record.clone();
+    let mut left = record.left(&Moment::now(), random());
     // A moment that cannot be kept would be another one at each start.
-    if record.next_unix != known && record.write(state_dir).is_err() {
+    if record != known && record.write(state_dir).is_err() {
         return None;
     }
-    if due <= unix() {
+    if left.is_none() {
         let identity = Identity::load(settings, state_dir).inspect_err(|why| say(Level::Error, why)).ok()?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().ok()?;
         runtime.block_on(ask(settings, Some(state_dir), &plan, &identity, &permission, &mut record));
         runtime.shutdown_background();
+        left = record.left(&Moment::now(), random());
     }
     tell(&plan, &mut record, state_dir);
-    record.next_unix.map(|next| until(next, unix()).min(limits::CONSENT_AGAIN))
+    left.map(|left| left.min(limits::CONSENT_AGAIN))
 }
 
 /// The name that would be asked now, and what it tells; open or closed. Nobody is asked for it, the API server neither.
@@ -211,7 +213,7 @@ async fn ask(
     record: &mut Record,
 ) {
     let write = |record: &Record| state_dir.map_or(Ok(()), |dir| record.write(dir));
-    record.asking(unix(), random());
+    record.asking(&Moment::now(), random());
     let outcome = match write(record) {
         Err(error) => {
             Err((FailureKind::Unanswered, format!("not asked: the state directory takes no record ({error})")))
@@ -320,7 +322,7 @@ impl Standing {
             "zone": self.zone,
             "asked": time(record.and_then(|record| record.asked_unix)),
             "heard": time(notice.map(|notice| notice.heard_unix)),
-            "next": time(record.and_then(|record| record.next_unix)),
+            "next": time(record.and_then(|record| record.next_unix(&Moment::now()))),
         })
     }
 

@@ -11,3 +11,4 @@ pub mod inventory;
 pub mod schedule;
 pub mod signer;
 pub mod upgrade;
+pub mod wait;

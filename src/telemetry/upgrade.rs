@@ -16,6 +16,7 @@
 
 use super::dns::answer::{Severity, Verdict};
 use super::dns::release::Release;
+use super::wait::{Moment, SPREAD, Wait, portion};
 use crate::limits;
 use crate::report::text::utc;
 use crate::say::Level;
@@ -39,7 +40,9 @@ pub struct Record {
     /// The zone that all this was learnt from; another one starts anew.
     pub zone: String,
     pub asked_unix: Option<u64>,
-    pub next_unix: Option<u64>,
+    /// Until the next question; without one it was never thought of.
+    #[serde(default)]
+    wait: Option<Wait>,
     /// The last believed answer.
     pub notice: Option<Notice>,
     /// Answers with a lower `n` are replays.
@@ -135,7 +138,7 @@ impl Record {
             format: FORMAT,
             zone: zone.to_owned(),
             asked_unix: None,
-            next_unix: None,
+            wait: None,
             notice: None,
             newest_not_before: 0,
             failure: None,
@@ -226,25 +229,25 @@ impl Record {
         line
     }
 
-    /// When to ask, a moment that stays the same until somebody did. `random` is any number. A clock that was set back is
-    /// noticed by a moment that lies further ahead than it can.
-    pub fn due_unix(&mut self, now_unix: u64, random: u64) -> u64 {
-        let most = limits::ASK_EVERY.as_secs() + limits::ASK_SPREAD.as_secs();
-        if let Some(next) = self.next_unix.filter(|next| *next <= now_unix + most) {
-            return next;
-        }
-        let next = match self.asked_unix {
-            None => now_unix + random % limits::ASK_FIRST.as_secs(),
-            Some(_) => now_unix + regular(random),
+    /// How long until the next question, by a moment that stays the same until somebody asked; `None`: now. `random` is any
+    /// number.
+    pub fn left(&mut self, now: &Moment, random: u64) -> Option<Duration> {
+        let first = match self.asked_unix {
+            None => portion(SPREAD, random),
+            Some(_) => regular(random),
         };
-        self.next_unix = Some(next);
-        next
+        self.wait.get_or_insert_with(|| Wait::begin(now, first)).left(now, LONGEST, random)
     }
 
     /// Notes that the question leaves now, before it does: who dies over it must not ask again at once.
-    pub fn asking(&mut self, now_unix: u64, random: u64) {
-        self.asked_unix = Some(now_unix);
-        self.next_unix = Some(now_unix + regular(random));
+    pub fn asking(&mut self, now: &Moment, random: u64) {
+        self.asked_unix = Some(now.unix_ms / 1000);
+        self.wait = Some(Wait::begin(now, regular(random)));
+    }
+
+    /// When the next question leaves, at the latest, if somebody is there to ask it.
+    pub fn next_unix(&self, now: &Moment) -> Option<u64> {
+        self.wait.as_ref().map(|wait| wait.ends_unix_ms(now, LONGEST) / 1000)
     }
 }
 
@@ -260,10 +263,12 @@ impl Notice {
 }
 
 /// A day, four hours more or less: never twice within twenty hours.
-fn regular(random: u64) -> u64 {
-    let spread = limits::ASK_SPREAD.as_secs();
-    limits::ASK_EVERY.as_secs() - spread + random % (2 * spread)
+fn regular(random: u64) -> Duration {
+    limits::ASK_EVERY - limits::ASK_SPREAD + portion(2 * limits::ASK_SPREAD, random)
 }
+
+/// No wait is begun that is longer.
+const LONGEST: Duration = limits::ASK_EVERY.saturating_add(limits::ASK_SPREAD);
 
 /// For log, status and panel.
 pub fn sentence(severity: Severity, latest: &str, running: &str) -> String {
@@ -273,11 +278,6 @@ pub fn sentence(severity: Severity, latest: &str, running: &str) -> String {
         Severity::Recommended => format!("release {latest} is recommended, {running} is running"),
         Severity::Mandatory => format!("release {latest} is needed for security, {running} is running"),
     }
-}
-
-/// How long from now until a moment; nothing for one that has passed.
-pub fn until(then_unix: u64, now_unix: u64) -> Duration {
-    Duration::from_secs(then_unix.saturating_sub(now_unix))
 }
 
 #[cfg(test)]
@@ -377,46 +377,165 @@ mod tests {
         }
     }
 
-    #[test]
-    fn it_is_asked_soon_at_first_and_then_once_a_day_across_restarts_and_jumps_of_the_clock() {
-        for random in [0, 1, 599, 600, 28_800, u64::MAX] {
-            let mut record = Record::new("example.test");
-            let first = record.due_unix(NOW, random);
-            assert!((NOW..NOW + 600).contains(&first));
-            assert_eq!(record.due_unix(NOW + 5, random ^ 77), first, "a restart does not choose anew");
-            record.asking(first, random);
-            let next = record.due_unix(first + 1, 3);
-            assert!((first + 72_000..first + 100_800).contains(&next), "{}", next - first);
-            assert_eq!(record.due_unix(first + 300, 9), next);
-            let three_days_back = record.due_unix(first - 259_200, random);
-            assert!((first - 259_200 + 72_000..first - 259_200 + 100_800).contains(&three_days_back));
+    /// A node whose true time and wall clock are ours to decide.
+    struct Node {
+        record: Record,
+        true_ms: u64,
+        wall_offset_ms: i64,
+        boots: u64,
+        seed: u64,
+        /// True times of questions.
+        questions: Vec<u64>,
+    }
+
+    const MINUTE_MS: u64 = 60_000;
+    const HOUR_MS: u64 = 60 * MINUTE_MS;
+    const DAY_MS: u64 = 24 * HOUR_MS;
+
+    impl Node {
+        fn new(seed: u64) -> Node {
+            Node {
+                record: Record::new("example.test"),
+                true_ms: NOW * 1000,
+                wall_offset_ms: 0,
+                boots: 1,
+                seed: seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1,
+                questions: Vec::new(),
+            }
+        }
+
+        fn now(&self) -> Moment {
+            Moment {
+                unix_ms: self.true_ms.saturating_add_signed(self.wall_offset_ms),
+                boot_id: self.boots.to_string(),
+                boot_ms: self.true_ms,
+            }
+        }
+
+        /// xorshift64*.
+        fn random(&mut self) -> u64 {
+            self.seed ^= self.seed >> 12;
+            self.seed ^= self.seed << 25;
+            self.seed ^= self.seed >> 27;
+            self.seed.wrapping_mul(0x2545_f491_4f6c_dd1d)
+        }
+
+        /// What a courier does; how long it wants to be left alone.
+        fn look(&mut self) -> u64 {
+            let (now, random) = (self.now(), self.random());
+            if self.record.left(&now, random).is_none() {
+                self.questions.push(self.true_ms);
+                self.record.asking(&now, random);
+            }
+            self.record.left(&now, random).map_or(0, |left| u64::try_from(left.as_millis()).unwrap())
+        }
+
+        /// Runs for so long with a look whenever it was asked for, and at least every hour.
+        fn run(&mut self, ms: u64) {
+            let end = self.true_ms + ms;
+            while self.true_ms < end {
+                let next = self.look().clamp(MINUTE_MS, HOUR_MS);
+                self.true_ms = (self.true_ms + next).min(end);
+            }
+        }
+
+        /// Runs until it asks, and is looked at whenever it asked for that; when that is.
+        fn next_question(&mut self) -> u64 {
+            let before = self.questions.len();
+            while self.questions.len() == before {
+                let left = self.look();
+                self.true_ms += if self.questions.len() == before { left } else { 0 };
+            }
+            self.questions[before]
+        }
+
+        /// Hours between questions.
+        fn gaps(&self) -> Vec<u64> {
+            self.questions.windows(2).map(|pair| (pair[1] - pair[0]) / HOUR_MS).collect()
         }
     }
 
     #[test]
-    fn ten_thousand_nodes_that_start_together_drift_apart() {
-        const NODES: u64 = 10_000;
-        let mut moments: Vec<u64> = vec![NOW; NODES as usize];
-        let mut records: Vec<Record> = moments.iter().map(|_| Record::new("example.test")).collect();
-        let mut random = 1u64;
-        // Knuth's MMIX generator: any spread of numbers does.
-        let mut next_random = || {
-            random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-            random >> 11
-        };
-        for day in 0..3 {
-            for (record, moment) in records.iter_mut().zip(&mut moments) {
-                *moment = record.due_unix(*moment, next_random());
-                record.asking(*moment, next_random());
-            }
-            let (first, last) = (moments.iter().min().unwrap(), moments.iter().max().unwrap());
-            let window = if day == 0 { 600 } else { 8 * 3600 };
-            assert!(last - first > window * 9 / 10, "day {day}: {}", last - first);
-            let busiest = (0..=(last - first) / 60)
-                .map(|minute| moments.iter().filter(|moment| (*moment - first) / 60 == minute).count() as u64)
-                .max();
-            assert!(busiest.unwrap() < NODES * 60 / window * 3 + 20, "day {day}: {busiest:?} in one minute");
+    fn it_is_asked_within_ten_minutes_at_first_and_then_once_a_day_however_often_it_starts() {
+        for seed in 0..50 {
+            let mut node = Node::new(seed);
+            node.run(30 * DAY_MS);
+            assert!(node.questions[0] - NOW * 1000 <= 11 * MINUTE_MS);
+            assert!(node.gaps().iter().all(|hours| (20..=28).contains(hours)), "{:?}", node.gaps());
+            assert!((26..=36).contains(&node.questions.len()), "{}", node.questions.len());
         }
+    }
+
+    #[test]
+    fn a_wall_clock_that_jumps_three_days_either_way_changes_nothing() {
+        for jump in [3, -3] {
+            let mut node = Node::new(7);
+            node.run(2 * DAY_MS);
+            node.wall_offset_ms = jump * DAY_MS as i64;
+            node.run(2 * DAY_MS);
+            node.wall_offset_ms = 0;
+            node.run(2 * DAY_MS);
+            assert!(node.gaps().iter().all(|hours| (20..=28).contains(hours)), "{jump}: {:?}", node.gaps());
+            assert!(node.questions.len() >= 5, "none is lost: {:?}", node.gaps());
+        }
+    }
+
+    #[test]
+    fn across_a_boot_a_wall_clock_that_went_back_asks_late_and_not_twice() {
+        let mut node = Node::new(8);
+        node.wall_offset_ms = 3 * DAY_MS as i64;
+        node.run(DAY_MS / 2);
+        node.boots += 1;
+        node.wall_offset_ms = 0;
+        node.run(3 * DAY_MS);
+        assert!(node.gaps().iter().all(|hours| (20..=40).contains(hours)), "{:?}", node.gaps());
+        assert!(node.questions.len() >= 3, "{:?}", node.gaps());
+    }
+
+    #[test]
+    fn a_record_of_an_older_obit_keeps_its_notice_and_asks_within_a_day() {
+        let mut record = after(&[verdict("2.0.0", Severity::Mandatory, 5)]);
+        record.asked_unix = Some(NOW);
+        let mut old = serde_json::json!(record);
+        old.as_object_mut().unwrap().remove("wait");
+        old["next_unix"] = NOW.into();
+        let mut read: Record = serde_json::from_value(old).unwrap();
+        assert_eq!(read.state("1.0.0", NOW), State::Upgrade(Severity::Mandatory));
+        assert!(read.left(&Moment::now(), 0).is_some_and(|left| left >= limits::ASK_EVERY - limits::ASK_SPREAD));
+    }
+
+    #[test]
+    fn ten_thousand_nodes_spread_over_ten_minutes_when_they_start_and_when_they_are_back_from_an_outage() {
+        let spread = |mut nodes: Vec<Node>| {
+            let begun = nodes[0].true_ms;
+            let mut minutes = [0u32; 11];
+            for node in &mut nodes {
+                let asked = node.next_question();
+                minutes[((asked - begun) / MINUTE_MS) as usize] += 1;
+            }
+            assert!(minutes[..10].iter().all(|n| (850..1150).contains(n)), "{minutes:?}");
+        };
+        spread((0..10_000).map(Node::new).collect());
+        let back = (0..10_000).map(|seed| {
+            let mut node = Node::new(seed);
+            node.run(HOUR_MS);
+            node.true_ms = NOW * 1000 + 3 * DAY_MS;
+            node.boots += 1;
+            node
+        });
+        spread(back.collect());
+    }
+
+    #[test]
+    fn ten_thousand_nodes_that_started_together_have_drifted_over_eight_hours_a_day_later() {
+        let mut hours = [0u32; 40];
+        for seed in 0..10_000 {
+            let mut node = Node::new(seed);
+            node.next_question();
+            hours[((node.next_question() - NOW * 1000) / HOUR_MS) as usize] += 1;
+        }
+        assert!(hours[..20].iter().all(|n| *n == 0), "{hours:?}");
+        assert!(hours[21..28].iter().all(|n| (1000..1500).contains(n)), "{hours:?}");
     }
 
     #[test]

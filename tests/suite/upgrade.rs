@@ -63,7 +63,7 @@ fn public_key(bed: &Bed) -> String {
     record["public_key"].as_str().expect("a key").to_owned()
 }
 
-fn with_question(bed: &Bed, setup: Setup, server: &NameServer) -> Setup {
+pub fn with_question(bed: &Bed, setup: Setup, server: &NameServer) -> Setup {
     setup
         .env("OBIT_DNS_ZONE", ZONE)
         .env("OBIT_DNS_KEYS", public_key(bed))
@@ -430,19 +430,22 @@ cat "$DIR/told"
     assert_eq!((&told["state"], &told["latest"]), (&"recommended".into(), &"1.6.0".into()), "{told}");
 }
 
-/// A state directory in which the question is due at that time.
-fn due(bed: &Bed, next_unix: u64) {
+/// A state directory in which the question has been due for a minute.
+pub fn due_in(state: &Path) {
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("a time").as_millis();
+    let anchor = serde_json::json!({"unix_ms": now as u64 - 60_000, "boot_id": "another", "boot_ms": 0});
     let record = serde_json::json!({
-        "format": 1, "zone": ZONE, "asked_unix": null, "next_unix": next_unix, "notice": null, "newest_not_before": 0,
-        "failure": null, "told": null,
+        "format": 1, "zone": ZONE, "asked_unix": null, "wait": {"anchor": anchor, "wait_ms": 1, "spread": false},
+        "notice": null, "newest_not_before": 0, "failure": null, "told": null,
     });
-    std::fs::create_dir_all(bed.state()).unwrap();
-    std::fs::write(bed.path("state/upgrade.json"), record.to_string()).unwrap();
+    std::fs::create_dir_all(state).unwrap();
+    std::fs::write(state.join("upgrade.json"), record.to_string()).unwrap();
 }
 
 fn running(bed: &Bed) {
     let server = NameServer::new(Mood::says(&record(bed, "1.6.0", "mandatory")));
-    due(bed, 1);
+    due_in(&bed.state());
+    let shown = with_question(bed, bed.obit(["telemetry", "show", "--channel", "dns"]), &server).end();
     let api = |run: Setup| run.env("OBIT_API", "127.0.0.1:0").env("USERNAME", "storageos").env("PASSWORD", "storageos");
     let run = api(with_question(bed, bed.under(["sleep", "100"]), &server)).start();
     let sentence = "release 1.6.0 is needed for security, 1.5.3 is running";
@@ -459,6 +462,7 @@ fn running(bed: &Bed) {
     let page = get("/").body;
     assert!(page.contains("Security upgrade") && page.contains("href=\"https://example.test/r\""), "{page}");
     let name = &server.asked()[0].name;
+    assert_eq!(*name, shown.stdout().trim_end(), "what is asked is what was shown before");
     assert_eq!(page.matches(name.as_str()).count(), 2, "what would be asked, and what was: {page}");
     assert!(page.contains("1 TXT") && page.contains("a keyed hash of the node ("), "{page}");
     run.signal(nix::sys::signal::Signal::SIGTERM);
@@ -480,7 +484,7 @@ fn running(bed: &Bed) {
 
 fn running_off(bed: &Bed) {
     let server = NameServer::new(Mood::says(&record(bed, "1.6.0", "mandatory")));
-    due(bed, 1);
+    due_in(&bed.state());
     std::fs::write(bed.path("off.yaml"), "spec:\n  disableVersionCheck: true\n").unwrap();
     let off = bed.path("off.yaml").display().to_string();
     let cases = [

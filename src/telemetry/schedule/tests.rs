@@ -2,6 +2,7 @@
 
 #![forbid(unsafe_code)]
 
+use super::super::wait::millis;
 use super::*;
 
 const MINUTE_MS: u64 = 60_000;
@@ -52,7 +53,7 @@ impl Machine {
     /// What a courier does; returns how long it wants to be left alone.
     fn look(&mut self) -> Duration {
         let (now, random) = (self.now(), self.random());
-        let mut schedule = self.kept.take().unwrap_or_else(|| Schedule::from(&now, portion(SPREAD, random)));
+        let mut schedule = self.kept.take().unwrap_or_else(|| Schedule::first(&now, random));
         let next = match schedule.due(&now, random) {
             Due::In(wait) => wait,
             Due::Now => {
@@ -159,7 +160,7 @@ fn a_machine_that_slept_reports_late_and_once() {
 #[test]
 fn a_report_that_was_begun_is_made_good_and_not_made_anew() {
     let machine = Machine::new(6);
-    let mut schedule = Schedule::from(&machine.now(), Duration::ZERO);
+    let mut schedule = Schedule::first(&machine.now(), 0);
     assert_eq!(schedule.due(&machine.now(), 0), Due::Now);
     schedule.begin(&machine.now(), Id([7; 16]), 0);
     assert_eq!(schedule.due(&machine.now(), 0), Due::Unfinished(Id([7; 16])));
@@ -201,11 +202,10 @@ fn it_is_held_by_one_and_read_again_and_noise_in_it_is_as_none() {
     let held = Held::take(temp.path(), &now, u64::MAX / 2).unwrap().unwrap();
     assert!(Held::take(temp.path(), &now, 0).unwrap().is_none());
     let first = held.schedule.clone();
-    assert_eq!(first.wait_ms, 5 * MINUTE_MS - 1);
+    assert_eq!(first, Schedule::after(&now, Duration::from_millis(5 * MINUTE_MS - 1)));
     drop(held);
     assert_eq!(Held::take(temp.path(), &now, 0).unwrap().unwrap().schedule, first);
     std::fs::write(temp.path().join(FILE), "noise").unwrap();
     assert_eq!(peek(temp.path()), None);
     assert!(Held::take(temp.path(), &now, 0).unwrap().is_some());
-    assert!(now.unix_ms > 0 && !now.boot_id.is_empty());
 }
