@@ -58,6 +58,12 @@ pub fn client(url: &str) -> Result<(reqwest::Client, Route), String> {
     let environment = Environment::from(|name| std::env::var_os(name));
     let route = proxy::decide(&environment, url)?;
     let is_https = |url: &str| url.get(..6).is_some_and(|scheme| scheme.eq_ignore_ascii_case("https:"));
+    // reqwest 0.13 takes the brackets for a part of the name that the certificate has to be of: its issue 3094.
+    if matches!(route, Route::Proxy(_)) && is_https(url) && url.contains("://[") {
+        return Err(format!(
+            "{route} cannot be used for https to an IPv6 address: give the server a name, or list the address in NO_PROXY"
+        ));
+    }
     let speaks_tls = is_https(url) || matches!(&route, Route::Proxy(proxy) if proxy.scheme == "https");
     // Where nobody has to be trusted, roots that cannot be read are no obstacle.
     let roots = if speaks_tls { roots()? } else { rustls::RootCertStore::empty() };

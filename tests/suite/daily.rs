@@ -5,6 +5,7 @@ use crate::product::Product;
 use crate::server::{Mood, Server};
 use libtest_mimic::Trial;
 use serde_json::{Value, json};
+use std::path::Path;
 use std::sync::Mutex;
 
 /// One line of the page: its words, where it stands in the event, what it is in the sample's cluster.
@@ -210,12 +211,16 @@ fn checks_in(bed: &Bed) {
 }
 
 /// A schedule whose time has come.
-fn due(bed: &Bed) {
-    std::fs::create_dir_all(bed.state()).expect("a directory");
+pub fn due(bed: &Bed) {
+    due_in(&bed.state());
+}
+
+pub fn due_in(state: &Path) {
+    std::fs::create_dir_all(state).expect("a directory");
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("a time").as_millis();
     let anchor = json!({"unix_ms": now as u64 - 60_000, "boot_id": "another", "boot_ms": 0});
     let schedule = json!({"format": 1, "anchor": anchor, "wait_ms": 1, "spread": false});
-    std::fs::write(bed.state().join("daily.json"), schedule.to_string()).expect("a file");
+    std::fs::write(state.join("daily.json"), schedule.to_string()).expect("a file");
 }
 
 fn once(bed: &Bed) {

@@ -20,6 +20,8 @@ mod last_resort;
 mod minidump;
 mod nameserver;
 mod need;
+mod network;
+mod noroute;
 mod page;
 mod panel;
 mod panics;
@@ -62,6 +64,7 @@ fn main() -> ExitCode {
         delivery::trials(),
         tls::trials(),
         proxied::trials(),
+        noroute::trials(),
         consent::trials(),
         switches::trials(),
         daily::trials(),

@@ -46,14 +46,14 @@ fn open(bed: &Bed) -> (Running, String) {
     (run, address)
 }
 
-fn address(run: &Running) -> String {
+pub fn address(run: &Running) -> String {
     run.complains("/, with the credentials");
     let stderr = run.stderr();
     let (_, rest) = stderr.split_once("http://").expect("the line that says where");
     rest.split_once('/').expect("an address").0.to_owned()
 }
 
-fn get(address: &str, path: &str) -> Answer {
+pub fn get(address: &str, path: &str) -> Answer {
     ask(address, "GET", path, &[PAGES_OWN], "")
 }
 

@@ -4,7 +4,7 @@
 use crate::server::{field, read_head};
 use std::io::{self, BufReader, Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, mpsc};
 
 /// Listens on a port of its own for as long as the trial runs.
 pub struct Proxy {
@@ -16,9 +16,23 @@ impl Proxy {
     /// To one server, for whoever shows these credentials (`Basic …`), or for all.
     pub fn new(target: SocketAddr, credentials: Option<&'static str>) -> Proxy {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-        let proxy = Proxy { address: listener.local_addr().expect("its address"), asked: Arc::default() };
+        let (door, handed) = mpsc::channel();
+        let proxy = Proxy::behind(listener.local_addr().expect("its address"), handed, target, credentials);
+        door.send(listener).expect("it waits");
+        proxy
+    }
+
+    /// Between two networks: its clients come by a listener that is handed to it from another one, and its servers are in this.
+    pub fn behind(
+        address: SocketAddr,
+        door: mpsc::Receiver<TcpListener>,
+        target: SocketAddr,
+        credentials: Option<&'static str>,
+    ) -> Proxy {
+        let proxy = Proxy { address, asked: Arc::default() };
         let asked = proxy.asked.clone();
         std::thread::spawn(move || {
+            let Ok(listener) = door.recv() else { return };
             for stream in listener.incoming().flatten() {
                 let asked = asked.clone();
                 std::thread::spawn(move || pass_on(stream, target, credentials, &asked));

@@ -4,7 +4,7 @@
 use flate2::read::GzDecoder;
 use serde_json::Value;
 use std::io::{self, BufReader, Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -76,16 +76,17 @@ struct Seen {
 
 impl Server {
     pub fn new(mood: Mood) -> Server {
-        Server::start(mood, None)
+        Server::at(Ipv4Addr::LOCALHOST.into(), mood, None)
     }
 
     /// The same behind TLS.
     pub fn with_tls(mood: Mood, tls: Arc<rustls::ServerConfig>) -> Server {
-        Server::start(mood, Some(tls))
+        Server::at(Ipv4Addr::LOCALHOST.into(), mood, Some(tls))
     }
 
-    fn start(mood: Mood, tls: Option<Arc<rustls::ServerConfig>>) -> Server {
-        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    /// At another address of this machine.
+    pub fn at(ip: IpAddr, mood: Mood, tls: Option<Arc<rustls::ServerConfig>>) -> Server {
+        let listener = TcpListener::bind((ip, 0)).expect("a port");
         let address = listener.local_addr().expect("its address");
         let scheme = if tls.is_some() { "https" } else { "http" };
         let dsn = format!("{scheme}://0123456789abcdef@{address}/7");
