@@ -1,8 +1,8 @@
-//! A network and a file tree of a trial's own: loopback alone is up, and no route leads out of it.
+//! A network and a file tree of a trial's own: loopback alone is up, no route leads out of it, and every packet is counted.
 //!
 //! A thread of the suite moves there. What it starts, servers, proxies and obit, is there with it; the other trials are not.
 
-use crate::bed::Bed;
+use crate::bed::{Bed, wait_for};
 use crate::need::Need;
 use nix::sched::{CloneFlags, unshare};
 use std::net::TcpStream;
@@ -36,6 +36,29 @@ pub fn replace(bed: &Bed, path: &str, content: &str) {
     let file = bed.path(path.replace('/', "-"));
     std::fs::write(&file, content).expect("a file");
     carry_out(&["mount", "--bind", file.to_str().expect("text"), path]);
+}
+
+/// How many packets were sent in the network of this thread, of whatever kind, once no connection is there that could send more.
+pub fn packets() -> u64 {
+    wait_for(|| is_quiet().then_some(())).expect("connections end");
+    let table = std::fs::read_to_string("/proc/thread-self/net/dev").expect("the devices");
+    // Two lines of heading; after the name eight numbers of what came, then bytes and packets of what went.
+    let sent = table.lines().skip(2).map(|line| {
+        let (_, numbers) = line.split_once(':').expect("a name");
+        numbers.split_whitespace().nth(9).and_then(|n| n.parse::<u64>().ok()).expect("a number")
+    });
+    sent.sum()
+}
+
+/// Whether there are only listeners, and ends that wait for what may still be on its way.
+fn is_quiet() -> bool {
+    const LISTEN: &str = "0A";
+    const TIME_WAIT: &str = "06";
+    ["tcp", "tcp6"].into_iter().all(|kind| {
+        let table = std::fs::read_to_string(format!("/proc/thread-self/net/{kind}")).expect("the connections");
+        let mut states = table.lines().skip(1).filter_map(|line| line.split_whitespace().nth(3));
+        states.all(|state| state == LISTEN || state == TIME_WAIT)
+    })
 }
 
 fn carry_out(words: &[&str]) {

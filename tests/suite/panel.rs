@@ -7,6 +7,7 @@ use crate::need::Need;
 use libtest_mimic::Trial;
 use nix::sys::signal::Signal;
 use serde_json::Value;
+use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
@@ -37,10 +38,15 @@ pub fn trials() -> Vec<Trial> {
 
 /// A program that lives, with the API open and the page's credentials.
 fn open(bed: &Bed) -> (Running, String) {
+    open_in(bed, &bed.state())
+}
+
+fn open_in(bed: &Bed, state: &Path) -> (Running, String) {
     let run = bed
         .run(&["--api", "127.0.0.1:0"], ["sleep", "1000"])
         .env("USERNAME", "storageos")
         .env("PASSWORD", "storageos")
+        .env("OBIT_STATE_DIR", state)
         .start();
     let address = address(&run);
     (run, address)
@@ -88,9 +94,14 @@ fn pages_call(bed: &Bed) {
 
 /// The API takes this choice, and the run is over.
 pub fn switched(bed: &Bed, body: &str) {
-    let (run, address) = open(bed);
+    switched_in(bed, &bed.state(), body);
+}
+
+pub fn switched_in(bed: &Bed, state: &Path, body: &str) {
+    let (run, address) = open_in(bed, state);
     assert_eq!(put(&address, body).status, 200);
-    drop(run);
+    run.signal(Signal::SIGTERM);
+    run.end();
 }
 
 fn password(bed: &Bed) {

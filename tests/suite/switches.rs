@@ -1,8 +1,10 @@
 //! Each way of switching off, and each channel: what must be closed is not one packet, the others still work. One trial each.
 
 use crate::bed::{Bed, Setup, binary, trial, trial_with};
+use crate::daily;
 use crate::nameserver::{Mood as Answers, NameServer};
 use crate::need::Need;
+use crate::network::{self, NEEDS, packets};
 use crate::panel;
 use crate::server::{Mood, Server};
 use crate::upgrade;
@@ -38,13 +40,14 @@ enum Switch {
 }
 use Switch::{Api, Choice, Flag, Nobody, Spec, Variable};
 
-const SWITCHES: [(Switch, Closes); 27] = [
+const SWITCHES: [(Switch, Closes); 30] = [
     (Nobody, NONE),
     (Variable("DISABLE_TELEMETRY", "true"), TELEMETRY),
     (Variable("DISABLE_ERROR_REPORTING", "true"), ERRORS),
     (Variable("DISABLE_CRASH_REPORTING", "1"), ERRORS),
     (Variable("DISABLE_VERSION_CHECK", "1"), DNS),
     (Variable("DO_NOT_TRACK", "1"), ALL),
+    (Variable("OBIT_DO_NOT_TRACK", "1"), ALL),
     (Variable("OBIT_DISABLE_TELEMETRY", "yes"), TELEMETRY),
     (Variable("OBIT_DISABLE_ERROR_REPORTING", "on"), ERRORS),
     (Variable("OBIT_DISABLE_CRASH_REPORTING", "1"), ERRORS),
@@ -64,8 +67,10 @@ const SWITCHES: [(Switch, Closes); 27] = [
     (Api(r#"{"telemetryEnabled": false}"#), TELEMETRY),
     (Api(r#"{"reportErrors": false}"#), ERRORS),
     (Api(r#"{"telemetryEnabled": false, "reportErrors": false}"#), ALL),
+    (Api(r#"{"versionCheck": false}"#), DNS),
     (Spec("disableTelemetry"), ALL),
     (Spec("disableErrorReporting"), ERRORS),
+    (Spec("disableCrashReporting"), ERRORS),
     (Spec("disableVersionCheck"), DNS),
 ];
 
@@ -74,9 +79,18 @@ pub fn trials() -> Vec<Trial> {
         .into_iter()
         .map(|(switch, closes)| {
             let name = format!("{} {}", told(switch), tells(closes));
-            trial_with(&name, &[], move |bed| thrown(bed, switch, closes))
+            trial_with(&name, NEEDS, move |bed| network::inside(|| thrown(bed, switch, closes)))
         })
-        .chain([trial("with every channel off not one network socket is made", &[Need::Tool("strace")], no_socket)])
+        .chain([
+            trial("with every channel off not one network socket is made", &[Need::Tool("strace")], no_socket),
+            trial(
+                "with every channel off not one packet leaves, be everything due and every host a name",
+                NEEDS,
+                |bed| {
+                    network::inside(|| no_packet(bed));
+                },
+            ),
+        ])
         .collect()
 }
 
@@ -118,22 +132,77 @@ fn thrown(bed: &Bed, switch: Switch, closes: Closes) {
     // What may not be sent is not waited for.
     let wait = if closes.errors { "1s" } else { "30s" };
     let crashes = Server::new(Mood::Status(200));
+    let before = packets();
     let die = ["sh", "-c", "exit 9"];
     let run = match switch {
         Flag(flag, _) => bed.run(&["--report-wait", wait, flag], die),
         _ => with(bed.run(&["--report-wait", wait], die)),
     };
     run.env("OBIT_DSN", &crashes.dsn).end().code(9);
-    assert_eq!(crashes.connections() == 0, closes.errors, "crash reports");
+    assert_eq!((crashes.connections() == 0, packets() == before), (closes.errors, closes.errors), "crash reports");
 
     let days = Server::new(Mood::Status(200));
+    let before = packets();
     let told = with(bed.obit(["heartbeat", "--now"])).env("OBIT_DSN", &days.dsn).end();
     assert_eq!(told.fate == crate::bed::Fate::Exited(0), !closes.daily, "{}", told.stderr());
-    assert_eq!(days.connections() == 0, closes.daily, "the daily report: {}", told.stderr());
+    let none = (days.connections() == 0, packets() == before);
+    assert_eq!(none, (closes.daily, closes.daily), "the daily report: {}", told.stderr());
 
     let names = NameServer::new(Answers::says(&upgrade::record(bed, "1.6.0", "available")));
-    with(upgrade::asks(bed, &names)).end();
-    assert_eq!(names.asked().is_empty(), closes.dns, "the DNS query");
+    let asks = with(upgrade::asks(bed, &names));
+    let before = packets();
+    asks.end();
+    assert_eq!((names.asked().is_empty(), packets() == before), (closes.dns, closes.dns), "the DNS query");
+}
+
+/// Each switch that closes everything, after the control.
+const ALL_OFF: [(&str, Switch); 6] = [
+    ("nobody", Nobody),
+    ("variable", Variable("DO_NOT_TRACK", "1")),
+    ("twin", Variable("OBIT_DO_NOT_TRACK", "1")),
+    ("choice", Choice(&[])),
+    ("api", Api(r#"{"telemetryEnabled": false, "reportErrors": false}"#)),
+    ("spec", Spec("disableTelemetry")),
+];
+
+/// A program that lives long enough for the first look, with a daily report and a question that are due, and that crashes; then
+/// every command that could send. Names are looked up where nobody answers, so that even the look-up would be seen.
+fn no_packet(bed: &Bed) {
+    network::replace(bed, "/etc/resolv.conf", "nameserver 10.7.0.1\noptions timeout:1 attempts:1\n");
+    for (name, switch) in ALL_OFF {
+        let state = bed.path(name);
+        daily::due_in(&state);
+        upgrade::due_in(&state);
+        let with = |setup: Setup| {
+            let setup = setup
+                .env("OBIT_STATE_DIR", &state)
+                .env("OBIT_DSN", "http://0123456789abcdef@sentry.example/7")
+                .env("OBIT_DNS_ZONE", "updates.example.test")
+                .env("OBIT_PRODUCT_VERSION", "1.5.3");
+            match switch {
+                Variable(name, value) => setup.env(name, value),
+                Spec(_) => setup.env("OBIT_CLUSTER_SPEC", bed.path("spec.yaml")),
+                _ => setup,
+            }
+        };
+        match switch {
+            Choice(words) => drop(with(bed.obit(["telemetry", "disable"])).args(words).end()),
+            Api(body) => panel::switched_in(bed, &state, body),
+            Spec(field) => std::fs::write(bed.path("spec.yaml"), format!("spec:\n  {field}: true\n")).unwrap(),
+            _ => {}
+        }
+        let before = packets();
+        with(bed.run(&["--report-wait", "1s"], ["sh", "-c", "sleep 3; kill -SEGV $$"])).end().code(139);
+        let by_the_run = packets() - before;
+        for words in [&["flush"][..], &["heartbeat", "--now"], &["upgrade", "check"], &["telemetry", "show"]] {
+            with(bed.obit(words)).end();
+        }
+        let all = packets() - before;
+        match switch {
+            Nobody => assert!(by_the_run > 0 && all > by_the_run, "what is on is seen: {by_the_run} of {all}"),
+            _ => assert_eq!((by_the_run, all), (0, 0), "{name}"),
+        }
+    }
 }
 
 /// What strace sees of all that obit does about a death, a day and a question: sockets of the internet families.
