@@ -2,7 +2,7 @@
 
 use crate::bed::{Bed, Setup, trial, trial_with};
 use crate::product::Product;
-use crate::server::{Mood, Server};
+use crate::server::{Mood, SENT_AT, Server, without};
 use libtest_mimic::Trial;
 use serde_json::{Value, json};
 use std::path::Path;
@@ -191,14 +191,19 @@ fn shown_is_sent(bed: &Bed) {
     let shown = at_product(bed.obit(["telemetry", "show", "--channel", "daily"]), &server, &product).end();
     bed.obit(["telemetry", "enable"]).end().code(0);
     server.becomes(Mood::Status(200));
-    at_product(bed.obit(["flush"]), &server, &product).end().code(0);
+    let run = at_product(bed.run(&[], ["sleep", "1000"]), &server, &product).start();
+    let noted = || std::fs::read_to_string(bed.state().join("audit.log")).is_ok_and(|log| log.contains("\"200\""));
+    run.until("the daily report and its line in the log", || noted().then_some(()));
+    run.signal(nix::sys::signal::Signal::SIGTERM);
+    run.end();
     let envelopes = server.taken();
-    let sent = envelopes.iter().rev().find(|envelope| envelope.item("event").is_some()).expect("an event");
-    let mut lines = shown.stdout.split(|byte| *byte == b'\n');
-    let head: Value = serde_json::from_slice(lines.next().expect("a head")).expect("JSON");
-    assert!(head["sent_at"].is_string());
-    let _item = lines.next();
-    assert_eq!(lines.next(), sent.item("event"), "but for the moment of sending in the head");
+    let sent = envelopes.iter().find(|envelope| envelope.item("event").is_some()).expect("an event");
+    let but_for_the_moment = |text: &[u8]| String::from_utf8(without(text, &[SENT_AT])).expect("text");
+    assert_eq!(but_for_the_moment(&shown.stdout), but_for_the_moment(&sent.text));
+    let log = bed.obit(["telemetry", "log", "--json"]).end().stdout();
+    let log: Value = serde_json::from_str(&log).expect("JSON");
+    let sizes: Vec<_> = log.as_array().expect("a list").iter().map(|record| record["bytes"].clone()).collect();
+    assert!(sizes.len() == 2 && sizes.iter().all(|size| *size == shown.stdout.len()), "{log:#}");
 }
 
 fn checks_in(bed: &Bed) {

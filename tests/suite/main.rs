@@ -2,6 +2,7 @@
 
 mod adversity;
 mod bed;
+mod bridge;
 mod browser;
 mod capture;
 mod client;

@@ -3,11 +3,16 @@
 //! `.ci/containers` starts the server (bugsink) beside the engine, and brings Sentry's normaliser (sentry-relay). The server takes
 //! no attachments; the end of stderr is seen in the breadcrumbs of the event.
 
-use crate::bed::{Bed, trial, wait_for};
+use crate::bed::{Bed, Setup, trial, wait_for};
+use crate::bridge::Bridge;
+use crate::daily;
 use crate::docker::{APP, CONTAINERS, Container};
 use crate::need::Need;
-use crate::server::{Mood, Server};
+use crate::product::Product;
+use crate::server::{EVENT_ID, LENGTH, Mood, SENT_AT, Server, TIMESTAMP, without};
 use libtest_mimic::Trial;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use serde_json::{Value, json};
 use std::io::{Read as _, Write as _};
 use std::os::unix::net::UnixStream;
@@ -25,10 +30,14 @@ const NEEDS: &[Need] = &[
     RELAY,
 ];
 
+/// Without containers.
+const SERVER: &[Need] = &[NEEDS[4], RELAY];
+
 pub fn trials() -> Vec<Trial> {
     vec![
+        trial("the daily report of a running init and a crash are at a real server what was shown here", SERVER, shown),
         trial("a crash in a container is an issue at a real server", NEEDS, crash),
-        trial("deaths of one kind are one issue at a real server, of two kinds two", NEEDS, issues),
+        trial("deaths of one kind are one issue at a real server, of two kinds two", NEEDS, grouped),
         trial("what could not be delivered arrives with the next start on the volume", NEEDS, next_start),
         trial("each kind of death passes Sentry's own normaliser", NEEDS, normalised),
         trial("what each runtime says as it dies passes Sentry's own normaliser", &[RELAY], recorded),
@@ -87,11 +96,15 @@ fn results(answer: &Value) -> Vec<Value> {
 
 /// The issues of one component, each with its events as the server keeps them, newest first.
 fn issues_of(component: &str) -> Vec<(Value, Vec<Value>)> {
-    let all = results(&ask(&format!("issues/?project={}", found("PROJECT"))));
     let begin = format!("{component}: ");
-    let ours =
-        all.into_iter().filter(|issue| issue["calculated_value"].as_str().is_some_and(|v| v.starts_with(&begin)));
+    let ours = issues()
+        .into_iter()
+        .filter(|issue| issue["calculated_value"].as_str().is_some_and(|value| value.starts_with(&begin)));
     ours.map(with_events).collect()
+}
+
+fn issues() -> Vec<Value> {
+    results(&ask(&format!("issues/?project={}", found("PROJECT"))))
 }
 
 fn with_events(issue: Value) -> (Value, Vec<Value>) {
@@ -103,8 +116,7 @@ fn with_events(issue: Value) -> (Value, Vec<Value>) {
 
 /// The one issue that a program of this type of exception has.
 fn issue_with(kind: &str, component: &str) -> (Value, Vec<Value>) {
-    let all = results(&ask(&format!("issues/?project={}", found("PROJECT"))));
-    let alike = all.into_iter().filter(|issue| issue["calculated_type"] == kind).map(with_events);
+    let alike = issues().into_iter().filter(|issue| issue["calculated_type"] == kind).map(with_events);
     let mut ours: Vec<_> = alike.filter(|(_, events)| events[0]["tags"]["component"] == component).collect();
     assert_eq!(ours.len(), 1, "of {component}, {kind}");
     ours.remove(0)
@@ -144,7 +156,7 @@ fn crash(bed: &Bed) {
     assert_eq!(complaints, "");
 }
 
-fn issues(bed: &Bed) {
+fn grouped(bed: &Bed) {
     let shop = fresh("issues");
     for how in ["null", "null", "abort"] {
         reporting(bed, &shop).run(APP, &["/bin/die", how]);
@@ -167,6 +179,49 @@ fn next_start(bed: &Bed) {
     let found = issues_of(&shop);
     assert_eq!(found[0].1.len(), 1);
     assert_eq!(found[0].1[0]["event_id"], kept(bed)[0]["event_id"]);
+}
+
+/// All the way, with nothing of ours at its end: shown, sent, kept by the server, and judged by Sentry's rules.
+fn shown(bed: &Bed) {
+    let shop = fresh("shown");
+    let bridge = Bridge::to(&PathBuf::from(std::env::var_os("OBIT_TEST_SENTRY").expect("needed")).join("socket"));
+    let product = Product::new();
+    let dsn = found("DSN").replace("sentry.test:9460", &bridge.address.to_string());
+    let here = |setup: Setup| {
+        let setup = setup.env("OBIT_DSN", &dsn).env("OBIT_PRODUCT", &shop).env("OBIT_COMPONENT", &shop);
+        let setup = setup.env("OBIT_INVENTORY", &product.source).env("OBIT_ENVIRONMENT", "production");
+        setup.env("ADMIN_USERNAME", "storageos").env("ADMIN_PASSWORD", "storageos")
+    };
+    let show = |channel| here(bed.obit(["telemetry", "show", "--channel", channel])).end().stdout;
+    // The envelope of a kind.
+    let passed = |text: &str| {
+        let has = |envelope: &Vec<u8>| envelope.windows(text.len()).any(|window| window == text.as_bytes());
+        bridge.passed().into_iter().find(has)
+    };
+
+    daily::due(bed);
+    let before = show("daily");
+    let run = here(bed.run(&["--report-wait", "30s"], ["sleep", "1000"])).start();
+    let day = run.until("the daily report", || passed("\"obit.daily\""));
+    // Another report than the one that was made to be seen: another id at another time, which may have a digit less, and not
+    // one byte else.
+    let anew = [SENT_AT, EVENT_ID, TIMESTAMP, LENGTH];
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("text");
+    assert_eq!(text(without(&before, &anew)), text(without(&day, &anew)));
+
+    kill(Pid::from_raw(run.child()), Signal::SIGSEGV).expect("it lives");
+    run.end().code(139);
+    let crash = passed("\"SIGSEGV\"").expect("the crash");
+    assert!(without(&show("errors"), &[SENT_AT]) == without(&crash, &[SENT_AT]), "{}", String::from_utf8_lossy(&crash));
+
+    let events: Vec<Value> = issues().into_iter().flat_map(|issue| with_events(issue).1).collect();
+    for sent in [day, crash] {
+        let line = sent.split(|byte| *byte == b'\n').nth(2).expect("the event");
+        let sent: Value = serde_json::from_slice(line).expect("JSON");
+        let kept: Vec<_> = events.iter().filter(|event| event["event_id"] == sent["event_id"]).collect();
+        assert_eq!(kept, [&sent], "the server has what was sent, once");
+        assert_eq!(normalise(&sent), "");
+    }
 }
 
 /// The normaliser's complaints about an event.

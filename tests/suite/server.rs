@@ -41,6 +41,8 @@ const DRIP: Duration = Duration::from_millis(500);
 pub struct Envelope {
     /// Header and payload of each item.
     pub items: Vec<(Value, Vec<u8>)>,
+    /// The whole of it, unzipped.
+    pub text: Vec<u8>,
 }
 
 impl Envelope {
@@ -56,6 +58,28 @@ impl Envelope {
     pub fn json(&self, kind: &str) -> Option<Value> {
         self.item(kind).map(|payload| serde_json::from_slice(payload).expect("JSON"))
     }
+}
+
+/// Fields of JSON in an envelope: what stands before their values, and what ends them.
+pub const SENT_AT: (&str, u8) = ("\"sent_at\":\"", b'"');
+pub const EVENT_ID: (&str, u8) = ("\"event_id\":\"", b'"');
+pub const TIMESTAMP: (&str, u8) = ("\"timestamp\":", b',');
+pub const LENGTH: (&str, u8) = ("\"length\":", b'}');
+
+/// The text of an envelope without the values of these fields; each is there.
+pub fn without(text: &[u8], fields: &[(&str, u8)]) -> Vec<u8> {
+    let mut text = text.to_vec();
+    for (before, end) in fields {
+        let mut rest = 0;
+        while let Some(at) = text[rest..].windows(before.len()).position(|window| window == before.as_bytes()) {
+            let begin = rest + at + before.len();
+            let length = text[begin..].iter().position(|byte| byte == end).expect("its end");
+            text.drain(begin..begin + length);
+            rest = begin;
+        }
+        assert!(rest > 0, "no {before} in {}", String::from_utf8_lossy(&text));
+    }
+    text
 }
 
 /// Listens on a port of its own for as long as the trial runs.
@@ -170,7 +194,7 @@ fn serve(stream: impl Read + Write, mood: Mood, seen: &Mutex<Seen>) {
         return;
     }
     let envelope = parse(&head, &body);
-    let text = envelope.as_ref().map(|(_, text)| text.clone()).unwrap_or_default();
+    let text = envelope.as_ref().map(|envelope| envelope.text.clone()).unwrap_or_default();
     let holds = |what: &str| text.windows(what.len()).any(|window| window == what.as_bytes());
     let (code, line) = match mood {
         Mood::Status(code) => (code, "x-nothing: 1"),
@@ -184,7 +208,7 @@ fn serve(stream: impl Read + Write, mood: Mood, seen: &Mutex<Seen>) {
         let mut seen = seen.lock().unwrap();
         seen.requests += 1;
         match envelope {
-            Ok((envelope, _)) if is_taken => seen.taken.push(envelope),
+            Ok(envelope) if is_taken => seen.taken.push(envelope),
             Ok(_) => {}
             Err(mistake) => seen.mistakes.push(mistake),
         }
@@ -231,7 +255,7 @@ pub fn field<'a>(head: &'a [String], name: &str) -> Option<&'a str> {
 }
 
 /// The envelope and its text, or what is wrong with it.
-fn parse(head: &[String], body: &[u8]) -> Result<(Envelope, Vec<u8>), String> {
+fn parse(head: &[String], body: &[u8]) -> Result<Envelope, String> {
     let expected = [
         ("content-type", "application/x-sentry-envelope"),
         ("content-encoding", "gzip"),
@@ -273,5 +297,5 @@ fn parse(head: &[String], body: &[u8]) -> Result<(Envelope, Vec<u8>), String> {
     if header["sent_at"].as_str().is_none_or(|at| at.len() != 24) || items.is_empty() {
         return Err(format!("the envelope begins {header}"));
     }
-    Ok((Envelope { items }, text))
+    Ok(Envelope { items, text })
 }
