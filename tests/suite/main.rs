@@ -11,6 +11,7 @@ mod consent;
 mod container;
 mod cores;
 mod daily;
+mod days;
 mod deaths;
 mod delivery;
 mod docker;
@@ -69,6 +70,7 @@ fn main() -> ExitCode {
         consent::trials(),
         switches::trials(),
         daily::trials(),
+        days::trials(),
         panel::trials(),
         panics::trials(),
         upgrade::trials(),
