@@ -86,13 +86,13 @@ fn look_at_daily(settings: &Settings, spool: &Spool) -> Option<Duration> {
 }
 
 /// Rounded up; who has to wait longer than [`CALL_AGAIN_MAX`] looks again then.
-fn minutes_until(then_unix_ms: u64, now_unix_ms: u64) -> u8 {
+pub fn minutes_until(then_unix_ms: u64, now_unix_ms: u64) -> u8 {
     let minutes = then_unix_ms.saturating_sub(now_unix_ms).div_ceil(60_000);
     minutes.clamp(1, CALL_AGAIN_MAX.into()) as u8
 }
 
 /// Four hours: an exit status holds no more than 255.
-const CALL_AGAIN_MAX: u8 = 240;
+pub const CALL_AGAIN_MAX: u8 = 240;
 
 /// `obit flush`: in the foreground, one attempt for each entry or until one fails. Whoever asks for it wants it now, so
 /// what was to be waited for does not count; if it still holds, the first answer says so.

@@ -71,7 +71,7 @@ pub fn carry_out(matches: &ArgMatches, settings: &Settings) -> Result<(), String
     let says = match (off_by, settings.dsn.is_some(), next) {
         (Some(by), ..) => format!("never, switched off by {by}"),
         (None, false, _) => "never, there is no DSN".to_owned(),
-        (None, true, None) => "within ten minutes of the next start".to_owned(),
+        (None, true, None) => "within twelve minutes of the next start".to_owned(),
         (None, true, Some(next)) => format!("{}, if obit runs then", text::utc(next)),
     };
     let _ = writeln!(out, "next  {says}");

@@ -13,7 +13,7 @@ use crate::panel::door::Door;
 use crate::spool::marker::Attention;
 use crate::sys::poll::Waiting;
 use crate::sys::signal::Signal;
-use crate::sys::{clock, fd, process, wait};
+use crate::sys::{clock, fd, memory, process, wait};
 use std::collections::VecDeque;
 use std::ffi::CStr;
 use std::io;
@@ -124,6 +124,9 @@ pub struct Workers {
     courier_wanted: bool,
     courier_due: Option<Duration>,
     courier_pause: Duration,
+    /// Less than a minute, of this run alone, added to the minutes that a courier asks for: machines that start in the same
+    /// second would otherwise send in the same seconds.
+    courier_part: Duration,
     /// The listening socket; whoever serves has a copy.
     door: Option<Door>,
     panel: Option<i32>,
@@ -133,6 +136,12 @@ pub struct Workers {
     /// How the run ended, once it has.
     session: Option<(Run, Option<Death>, u64)>,
     pub dropped_cases: u64,
+}
+
+fn part_of_a_minute() -> Duration {
+    let mut random = [0; 16];
+    memory::random(&mut random);
+    MINUTE.mul_f64(f64::from(u16::from_ne_bytes([random[0], random[1]])) / 65_536.0)
 }
 
 impl Workers {
@@ -150,6 +159,7 @@ impl Workers {
             courier_wanted: false,
             courier_due: None,
             courier_pause: Duration::ZERO,
+            courier_part: part_of_a_minute(),
             door: None,
             panel: None,
             door_shut_until: None,
@@ -332,7 +342,7 @@ impl Workers {
             }
             self.courier_due = match death {
                 Death::Exited(0) => None,
-                Death::Exited(minutes) => Some(now + MINUTE * u32::from(minutes)),
+                Death::Exited(minutes) => Some(now + MINUTE * u32::from(minutes) + self.courier_part),
                 Death::Killed { .. } => {
                     self.courier_pause = (self.courier_pause * 2).clamp(Duration::from_secs(1), COURIER_PAUSE_MAX);
                     Some(now + self.courier_pause)
