@@ -233,14 +233,16 @@ fn killed(bed: &Bed) {
     assert_eq!(ask(&address, "GET", "/v1/health", &[], "").status, 200);
 }
 
-/// Private dirty memory in KiB, threads.
+/// Dirty memory in KiB, threads.
 fn weight(pid: i32) -> (u64, u64) {
     let field = |file: &str, name: &str| {
         let text = std::fs::read_to_string(format!("/proc/{pid}/{file}")).unwrap();
         let line = text.lines().find(|line| line.starts_with(name)).unwrap_or_default().to_owned();
         line.split_whitespace().nth(1).and_then(|n| n.parse().ok()).unwrap()
     };
-    (field("smaps_rollup", "Private_Dirty"), field("status", "Threads"))
+    // Its own pages, whether a worker that was forked from it is there to share them at this moment or not.
+    let dirty = field("smaps_rollup", "Private_Dirty") + field("smaps_rollup", "Shared_Dirty");
+    (dirty, field("status", "Threads"))
 }
 
 fn crowd(bed: &Bed) {
