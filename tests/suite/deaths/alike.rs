@@ -4,8 +4,8 @@
 use std::path::Path;
 
 /// Words that stand before a process's or a thread's number.
-const NUMBERED: [&str; 9] =
-    ["pid=", "tid=", "hs_err_pid", "core.", "thread 'main' (", "thread 'worker' (", "pid ", "Worker-", "goroutine "];
+const NUMBERED: [&str; 8] =
+    ["pid=", "tid=", "hs_err_pid", "core.", "thread 'main' (", "thread 'worker' (", "goroutine ", "sent by pid "];
 
 pub fn alike(text: &str, directory: &Path) -> String {
     let mut text = text.replace(&*directory.to_string_lossy(), "DIRECTORY");

@@ -46,7 +46,7 @@ pub struct Told {
     pub threads: Option<u64>,
     /// The type of the exception, which is the signal by default; `none`: it has no exception at all.
     pub kind: Option<String>,
-    /// What the exception says; a `*` stands for any hexadecimal number.
+    /// What the exception says; with a `#` in it, as [`alike`](super::alike) has it.
     pub value: Option<String>,
     /// The program's own calls, innermost first: `function`, or `function@mark` where the mark has another name; `…` stands for
     /// more of the one before. They are of the exception's stack where it has one, else of the thread's that crashed.
