@@ -41,6 +41,7 @@ pub fn tree() -> Command {
         .version(env!("CARGO_PKG_VERSION"))
         .about("An init for containers that writes the obituary of what it buries")
         .after_help(EXAMPLES)
+        .override_usage("obit [OPTIONS] -- COMMAND [ARGUMENTS]...\n       obit <VERB>")
         .subcommand_required(true)
         .arg_required_else_help(true)
         .subcommand(run_tree())
@@ -67,7 +68,7 @@ pub fn tree() -> Command {
                 .subcommand(
                     Command::new("resend")
                         .about("Put a settled report back among those that wait")
-                        .arg(id().required(true))
+                        .arg(id().required(true).help("Event id, or its first digits"))
                         .arg(state_dir()),
                 )
                 .subcommand(

@@ -127,7 +127,11 @@ fn findings(loaded: &Loaded) -> Vec<Finding> {
         let shown = |limit: u64| {
             if limit == nix::sys::resource::RLIM_INFINITY { "unlimited".to_owned() } else { limit.to_string() }
         };
-        add(Mark::Good, "RLIMIT_CORE", format!("soft {}, hard {}: obit leaves it alone", shown(soft), shown(hard)));
+        let says = format!("soft {}, hard {}: obit leaves it alone", shown(soft), shown(hard));
+        match soft {
+            0 => add(Mark::Note, "RLIMIT_CORE", format!("{says}, so no core file is written")),
+            _ => add(Mark::Good, "RLIMIT_CORE", says),
+        }
     }
     let scope = read("/proc/sys/kernel/yama/ptrace_scope").filter(|scope| !matches!(scope.as_str(), "0" | "1"));
     match (decision::may_trace(settings.capture, trace::circumstances(None, false)), scope) {
