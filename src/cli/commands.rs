@@ -41,7 +41,7 @@ pub fn tree() -> Command {
         .version(env!("CARGO_PKG_VERSION"))
         .about("An init for containers that writes the obituary of what it buries")
         .after_help(EXAMPLES)
-        .override_usage("obit [OPTIONS] -- COMMAND [ARGUMENTS]...\n       obit <VERB>")
+        .override_usage("obit [OPTIONS] -- COMMAND [ARGUMENTS]...\n       obit <SUBCOMMAND>")
         .subcommand_required(true)
         .arg_required_else_help(true)
         .subcommand(run_tree())

@@ -36,14 +36,16 @@ pub struct Circumstances {
     pub gave_up_terminal: bool,
 }
 
-/// Decides. A signal of the kernel's that is about our own doing (SIGPIPE of a write, the hang-up of a terminal we gave
-/// up) is not passed on; everything else is, and SIGTERM asks for the end.
+/// Decides. A signal of the kernel's that is about our own doing (SIGPIPE or SIGXFSZ of a write, the hang-up of a terminal we
+/// gave up) is not passed on; everything else is, and SIGTERM asks for the end.
 pub fn decide(arrival: &Arrival, settings: &Settings, here: Circumstances) -> Verdict {
     let signal = arrival.signal;
     if signal == Signal::CHLD {
         return if arrival.code == libc::SI_QUEUE && arrival.value == LET_GO { Verdict::LetGo } else { Verdict::Reap };
     }
-    if signal == Signal::PIPE && arrival.sender_pid == here.own_pid {
+    // Our write went into a closed pipe or beyond RLIMIT_FSIZE, or our time beyond RLIMIT_CPU.
+    let is_our_write = matches!(signal, Signal::PIPE | Signal::XFSZ) && arrival.sender_pid == here.own_pid;
+    if is_our_write || signal == Signal::XCPU && arrival.code == libc::SI_KERNEL {
         return Verdict::Swallow;
     }
     if matches!(signal, Signal::HUP | Signal::CONT) {
@@ -116,6 +118,10 @@ mod tests {
         let settings = Settings::default();
         assert_eq!(decide(&arrival(Signal::PIPE, libc::SI_USER, 1), &settings, HERE), Verdict::Swallow);
         assert_eq!(decide(&arrival(Signal::PIPE, libc::SI_USER, 9), &settings, HERE), Verdict::PassOn(Signal::PIPE));
+        assert_eq!(decide(&arrival(Signal::XFSZ, libc::SI_USER, 1), &settings, HERE), Verdict::Swallow);
+        assert_eq!(decide(&arrival(Signal::XFSZ, libc::SI_USER, 9), &settings, HERE), Verdict::PassOn(Signal::XFSZ));
+        assert_eq!(decide(&arrival(Signal::XCPU, libc::SI_KERNEL, 0), &settings, HERE), Verdict::Swallow);
+        assert_eq!(decide(&arrival(Signal::XCPU, libc::SI_USER, 9), &settings, HERE), Verdict::PassOn(Signal::XCPU));
         let hangup = arrival(Signal::HUP, libc::SI_KERNEL, 0);
         assert_eq!(decide(&hangup, &settings, HERE), Verdict::PassOn(Signal::HUP));
         assert_eq!(decide(&hangup, &settings, Circumstances { child_has_terminal: true, ..HERE }), Verdict::Swallow);

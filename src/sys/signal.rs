@@ -64,6 +64,8 @@ impl Signal {
     pub const TTIN: Signal = Signal(libc::SIGTTIN as u8);
     pub const TTOU: Signal = Signal(libc::SIGTTOU as u8);
     pub const PIPE: Signal = Signal(libc::SIGPIPE as u8);
+    pub const XCPU: Signal = Signal(libc::SIGXCPU as u8);
+    pub const XFSZ: Signal = Signal(libc::SIGXFSZ as u8);
     pub const WINCH: Signal = Signal(libc::SIGWINCH as u8);
     pub const SEGV: Signal = Signal(libc::SIGSEGV as u8);
     pub const ABRT: Signal = Signal(libc::SIGABRT as u8);

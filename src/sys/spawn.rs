@@ -115,8 +115,9 @@ pub fn spawn(
     before_exec: Option<&mut dyn FnMut(i32)>,
 ) -> io::Result<Spawned> {
     let (verdict, report) = fd::pipe(true)?;
-    // Reads as end of file when the child may go on.
-    let gate = if before_exec.is_some() { Some(fd::pipe(false)?) } else { None };
+    // Reads as end of file when the child may go on. Where no fd is left for it the child does not wait, and nothing is done before.
+    let gate = before_exec.is_some().then(|| fd::pipe(false)).and_then(Result::ok);
+    let before_exec = before_exec.filter(|_| gate.is_some());
     let mut argv: Vec<*const libc::c_char> = program.argv.iter().map(|arg| arg.as_ptr()).collect();
     argv.push(std::ptr::null());
     // For a script without `#!`: sh, the file, the arguments.

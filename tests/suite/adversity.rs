@@ -26,6 +26,8 @@ pub fn trials() -> Vec<Trial> {
     trials.push(trial("reports of a clock that was wrong arrive", &[], wrong_clock));
     trials.push(trial("two obits on one state directory deliver everything once", &[], two_at_once));
     trials.extend(both("a crash without any standard stream is reported", &[], no_streams));
+    trials.extend(both("where no file may be written the program ends as it would", &[], no_file));
+    trials.extend(both("with a dozen fds the program runs as it would", &[], few_fds));
     trials.extend(both("a crash among a hundred thousand environment variables is reported", &[], crowd));
     trials
 }
@@ -225,4 +227,17 @@ fn crowd(bed: &Bed) {
     let ended = bed.command("sh").args(["-c", &script]).env("OBIT_DSN", &server.dsn).end();
     ended.code(1);
     assert_eq!(server.events().len(), 1, "{}", ended.stderr());
+}
+
+/// The kernel tells init of its own write by the signal that would end the program, if it were passed on.
+fn no_file(bed: &Bed) {
+    for (end, code) in [("exit 3", 3), ("kill -SEGV $$", 139)] {
+        let script = format!("ulimit -f 0; exec {} -- sh -c '{end}'", binary().display());
+        bed.command("sh").args(["-c", &script]).end().code(code);
+    }
+}
+
+fn few_fds(bed: &Bed) {
+    let script = format!("ulimit -n 12; exec {} -- sh -c 'exit 3'", binary().display());
+    bed.command("sh").args(["-c", &script]).end().code(3).complains("exited with code 3");
 }
