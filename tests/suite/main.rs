@@ -47,7 +47,10 @@ mod view;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    let arguments = libtest_mimic::Arguments::from_args();
+    let mut arguments = libtest_mimic::Arguments::from_args();
+    // Trials wait more than they compute.
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    arguments.test_threads.get_or_insert(cores + cores.div_ceil(2));
     let mut trials: Vec<_> = [
         capture::trials(),
         commands::trials(),
