@@ -19,12 +19,16 @@ pub fn tree() -> Command {
             .value_name("PID")
             .default_value("1")
             .value_parser(clap::value_parser!(i32).range(1..))
-            .help("Process id of the running obit"),
+            .help("Process id of the running obit, or of the program it traces"),
     )
 }
 
 pub fn carry_out(matches: &ArgMatches) -> Result<(), String> {
-    let pid = *matches.get_one::<i32>("pid").expect("it has a default");
+    let asked = *matches.get_one::<i32>("pid").expect("it has a default");
+    let status = procfs::process::Process::new(asked).and_then(|process| process.status());
+    let status = status.map_err(|_| format!("there is no process {asked}"))?;
+    // The program may be named as well as who traces it.
+    let pid = if status.tracerpid > 0 { status.tracerpid } else { asked };
     let before = traced_by(pid)?;
     let began = Instant::now();
     // A signal that is pending is not queued again, so one may get lost behind a child's end.

@@ -95,7 +95,9 @@ pub fn run(launch: Launch, caller: Caller, roles: Roles) -> u8 {
 impl Init {
     fn start(mut launch: Launch, caller: Caller, roles: Roles) -> Result<Init, String> {
         // The child starts where we were; we go to `/` before it does.
-        launch.settings.state_dir = launch.settings.state_dir.map(|dir| std::path::absolute(&dir).unwrap_or(dir));
+        for path in [&mut launch.settings.state_dir, &mut launch.settings.api_credentials].into_iter().flatten() {
+            *path = std::path::absolute(&*path).unwrap_or_else(|_| path.clone());
+        }
         let settings = &launch.settings;
         let own_pid = process::own_pid();
         let signals = SignalFd::new(Set::FULL)

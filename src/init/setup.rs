@@ -150,6 +150,10 @@ pub fn exec_failure(command: &OsString, run: &Run, errno: i32) -> String {
             "cannot execute {name}: permission denied; it needs the execute bit (chmod +x), every directory above it must \
              be searchable, and its mount must not be noexec"
         ),
+        (libc::ENOEXEC, _) => format!(
+            "cannot execute {name}: it is made for another machine than {}, or damaged; see what file(1) says of it",
+            std::env::consts::ARCH
+        ),
         _ => format!("cannot execute {name}: {why}"),
     }
 }

@@ -189,6 +189,8 @@ fn execute(program: &Program, argv: &[*const libc::c_char], script_argv: &mut [*
     for candidate in &program.candidates {
         let errno = exec(candidate, argv);
         match errno {
+            // Not for this machine, or damaged: a shell would take its bytes for commands.
+            libc::ENOEXEC if is_elf(candidate) => return errno,
             libc::ENOEXEC => {
                 script_argv[1] = candidate.as_ptr();
                 return exec(SHELL, script_argv);
@@ -199,6 +201,12 @@ fn execute(program: &Program, argv: &[*const libc::c_char], script_argv: &mut [*
         }
     }
     verdict
+}
+
+fn is_elf(file: &CStr) -> bool {
+    let mut head = [0; 4];
+    let read = fd::open_to_read(file).and_then(|file| fd::read(file.as_fd(), &mut head).ok());
+    read == Some(head.len()) && head == *b"\x7fELF"
 }
 
 fn exec(file: &CStr, argv: &[*const libc::c_char]) -> i32 {

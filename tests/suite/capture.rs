@@ -194,7 +194,11 @@ fn detached(bed: &Bed) {
     let status = || std::fs::read_to_string(format!("/proc/{}/status", run.child())).unwrap_or_default();
     assert!(!status().contains("TracerPid:\t0\n"), "{}", status());
     let obit = run.pid().to_string();
-    let said = std::process::Command::new(crate::bed::binary()).args(["detach", &obit]).output().unwrap();
+    let nobody = std::process::Command::new(crate::bed::binary()).args(["detach", "2147483647"]).output().unwrap();
+    assert!(!nobody.status.success() && String::from_utf8_lossy(&nobody.stderr).contains("there is no process"));
+    // Whoever asks knows the program, as a rule.
+    let program = run.child().to_string();
+    let said = std::process::Command::new(crate::bed::binary()).args(["detach", &program]).output().unwrap();
     assert!(said.status.success(), "{said:?}");
     assert!(String::from_utf8_lossy(&said.stdout).contains("is not traced any more"), "{said:?}");
     assert!(status().contains("TracerPid:\t0\n"), "{}", status());

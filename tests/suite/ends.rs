@@ -15,6 +15,11 @@ pub fn trials() -> Vec<Trial> {
     trials.extend(both("a file without the executable bit is 126 and a sentence", &[], not_executable));
     trials.extend(both("a directory as the command is 126 and a sentence", &[], a_directory));
     trials.extend(both(
+        "a program of another machine is 126 and a sentence, and no shell reads it",
+        &[],
+        another_machine,
+    ));
+    trials.extend(both(
         "a script whose interpreter is missing is 127 and names the interpreter's script",
         &[],
         no_interpreter,
@@ -133,4 +138,16 @@ fn re_raise(bed: &Bed) {
 fn re_raise_as_first(bed: &Bed) {
     assert_eq!(bed.room, Room::First);
     bed.run(&["--re-raise"], [program("die").to_str().unwrap(), "signal", "15"]).end().code(143);
+}
+
+fn another_machine(bed: &Bed) {
+    let file = bed.path("other");
+    let mut bytes = std::fs::read(program("die")).unwrap();
+    // elf(5): e_machine; nobody has that one.
+    bytes[18..20].copy_from_slice(&[0xff, 0x7f]);
+    std::fs::write(&file, bytes).unwrap();
+    std::fs::set_permissions(&file, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    let ended = bed.under([&file]).end();
+    ended.code(126).complains("made for another machine");
+    assert_eq!(ended.stderr().lines().count(), 1, "{}", ended.stderr());
 }
