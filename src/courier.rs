@@ -20,7 +20,7 @@ use crate::deliver::transport::Transport;
 use crate::deliver::turn::{self, Turn};
 use crate::limits;
 use crate::log;
-use crate::spool::{Entry, Kind, ReadError, SenderLock, Spool, SpoolError, State, memory, quota};
+use crate::spool::{Entry, Kind, ReadError, SenderLock, Spool, SpoolError, State, memory, place, quota};
 use crate::sys::{clock, memory as random};
 use crate::telemetry::audit::{self, Record};
 use crate::telemetry::signer::Signer;
@@ -39,10 +39,23 @@ pub struct Summary {
     pub rejected: usize,
     /// Entries that wait for another time.
     pub kept: usize,
+    /// Those of them whose channel is switched off; counted where somebody asks for the sum.
+    pub held: usize,
     /// Why they wait, or why nothing may be sent.
     pub why: Option<String>,
     /// When one of them may be tried again.
     pub again_unix_ms: Option<u64>,
+}
+
+impl Summary {
+    /// What another visit came to, besides.
+    fn join(&mut self, other: Summary) {
+        self.sent += other.sent;
+        self.rejected += other.rejected;
+        self.kept += other.kept;
+        self.why = self.why.take().or(other.why);
+        self.again_unix_ms = self.again_unix_ms.into_iter().chain(other.again_unix_ms).min();
+    }
 }
 
 /// As a worker of init, which started at that time: 0 when nothing is left to do, else the minutes after which to call again.
@@ -53,12 +66,15 @@ pub fn run(settings: &Settings, state_dir: Option<&Path>, memory_reports: Vec<Ow
     let spool = state_dir.and_then(|dir| Spool::open(dir).inspect_err(unusable).ok());
     let nap = settings.report_wait.clamp(limits::COURIER_NAP, limits::COURIER_NAP_MAX);
     let patience = Patience::Worker { started_unix_ms, nap };
-    let mut summary = visit(settings, spool.as_ref(), memory_reports, patience);
+    let mut summary = visit(settings, state_dir, spool.as_ref(), memory_reports, patience);
+    for refuge in state_dir.into_iter().flat_map(|home| refuges(settings, home)) {
+        summary.join(visit(settings, state_dir, Some(&refuge), Vec::new(), patience));
+    }
     // After the crashes: an inventory may take its time.
     let look = spool.as_ref().and_then(|spool| look_at_daily(settings, spool));
     let fresh = |entry: &Entry| entry.kind == Kind::Daily && entry.attempts == 0;
     if spool.as_ref().is_some_and(|spool| spool.entries_in(State::Pending).iter().any(fresh)) {
-        summary = visit(settings, spool.as_ref(), Vec::new(), patience);
+        summary = visit(settings, state_dir, spool.as_ref(), Vec::new(), patience);
     }
     let ask = spool.as_ref().and_then(|spool| check::look(settings, spool.state_dir()));
     let now = clock::unix_ms();
@@ -97,7 +113,21 @@ pub const CALL_AGAIN_MAX: u8 = 240;
 /// `obit flush`: in the foreground, one attempt for each entry or until one fails. Whoever asks for it wants it now, so
 /// what was to be waited for does not count; if it still holds, the first answer says so.
 pub fn flush(settings: &Settings, spool: &Spool) -> Summary {
-    visit(settings, Some(spool), Vec::new(), Patience::None)
+    let home = spool.state_dir();
+    let mut summary = visit(settings, Some(home), Some(spool), Vec::new(), Patience::None);
+    let mut left = spool.entries_in(State::Pending);
+    for refuge in refuges(settings, home) {
+        summary.join(visit(settings, Some(home), Some(&refuge), Vec::new(), Patience::None));
+        left.extend(refuge.entries_in(State::Pending));
+    }
+    let consent = consent::current(settings, Some(home));
+    let held = left.iter().filter(|entry| consent.grant(entry.kind.channel()).is_err()).count();
+    Summary { kept: left.len(), held, ..summary }
+}
+
+/// Where reports are that the state directory refused.
+fn refuges(settings: &Settings, home: &Path) -> impl Iterator<Item = Spool> {
+    place::refuges_in_use(settings, home).into_iter().filter_map(|dir| Spool::open(&dir).ok())
 }
 
 /// How a visit takes it that something has to wait.
@@ -126,11 +156,18 @@ impl Patience {
     }
 }
 
-fn visit(settings: &Settings, spool: Option<&Spool>, memory_reports: Vec<OwnedFd>, patience: Patience) -> Summary {
+/// `home` is the state directory, where the choices and the identity are; the spool may be in a refuge.
+fn visit(
+    settings: &Settings,
+    home: Option<&Path>,
+    spool: Option<&Spool>,
+    memory_reports: Vec<OwnedFd>,
+    patience: Patience,
+) -> Summary {
     let closed = |why: String| Summary { why: Some(why), ..Summary::default() };
     // Nothing of the network is touched before there is a destination and permission.
     let Some(dsn) = &settings.dsn else { return closed("there is no DSN".to_owned()) };
-    let mut gate = Gate::new(settings, spool.map(Spool::state_dir));
+    let mut gate = Gate::new(settings, home);
     if let (Err(block), Err(_)) = (gate.grant(Channel::Errors), gate.grant(Channel::Daily)) {
         let aside = |channel| spool.map_or(0, |spool| put_aside(settings, spool, channel));
         let kept = aside(Channel::Errors) + aside(Channel::Daily);
@@ -151,15 +188,15 @@ fn visit(settings: &Settings, spool: Option<&Spool>, memory_reports: Vec<OwnedFd
         Ok(runtime) => runtime,
         Err(error) => {
             let what = format!("no runtime can be made ({error})");
-            fault::tell("courier", settings, spool.map(Spool::state_dir), &what);
+            fault::tell("courier", settings, home, &what);
             return closed(what);
         }
     };
     let mut visit = Visit {
         settings,
         gate: RefCell::new(gate),
-        signer: Signer::new(settings, spool.map(Spool::state_dir)),
-        state_dir: spool.map(Spool::state_dir),
+        signer: Signer::new(settings, home),
+        state_dir: home,
         transport,
         patience,
         ledger: Ledger::default(),
@@ -341,14 +378,14 @@ impl Visit<'_> {
             Ok(content) => Content::parse(entry, &content),
             Err(ReadError::Corrupt(_)) => None,
             Err(error @ ReadError::Newer(_)) => {
-                warn!("the report {} stays: {error}", entry.id);
+                warn!("{} {} stays: {error}", entry.kind.what(), entry.id);
                 return Turned::Done;
             }
             // It went while we looked: somebody purged it.
             Err(ReadError::Io(_)) => return Turned::Done,
         };
         let Some(content) = content else {
-            warn!("the report {} is corrupt on disk and cannot be delivered", entry.id);
+            warn!("{} {} is corrupt on disk and cannot be delivered", entry.kind.what(), entry.id);
             let _ = spool.mark(entry, State::Corrupt);
             return Turned::Done;
         };
@@ -362,9 +399,9 @@ impl Visit<'_> {
         match fate {
             Fate::Sent => {
                 self.summary.sent += 1;
-                let settled = match entry.kind {
-                    Kind::Crash | Kind::Daily => spool.mark(entry, State::Sent).map(drop),
-                    Kind::Session | Kind::Fault | Kind::CheckIn => spool.remove(entry),
+                let settled = match entry.kind.is_report() {
+                    true => spool.mark(entry, State::Sent).map(drop),
+                    false => spool.remove(entry),
                 };
                 if let Err(error) = settled.or_else(|error| if error.is_gone() { Ok(()) } else { Err(error) }) {
                     warn!("delivered, but {error}; it may be sent once more");
@@ -372,7 +409,7 @@ impl Visit<'_> {
                 Turned::Done
             }
             Fate::Keep(failure) => {
-                warn!("the report {} waits: {}", entry.id, failure.why);
+                warn!("{} {} waits: {}", entry.kind.what(), entry.id, failure.why);
                 if failure.counts {
                     let _ = spool.attempted(entry);
                     spool.expire(clock::unix_ms());
@@ -381,14 +418,18 @@ impl Visit<'_> {
                 Turned::Waits
             }
             Fate::Limited(limits) => {
-                warn!("the report {} waits: the server limits our rate (429)", entry.id);
+                warn!("{} {} waits: the server limits our rate (429)", entry.kind.what(), entry.id);
                 self.standing.limit(&limits, clock::unix_ms());
                 Turned::Waits
             }
             Fate::TooLarge { why } | Fate::Reject { why } => {
-                error!("the report {} was refused: {why}; it stays in rejected/", entry.id);
                 self.summary.rejected += 1;
-                if let Ok(rejected) = spool.mark(entry, State::Rejected) {
+                let what = entry.kind.what();
+                if !entry.kind.is_report() {
+                    error!("{what} {} was refused: {why}; it is not kept", entry.id);
+                    let _ = spool.remove(entry);
+                } else if let Ok(rejected) = spool.mark(entry, State::Rejected) {
+                    error!("{what} {} was refused: {why}; it stays in rejected/", entry.id);
                     spool.note_refusal(&rejected, &why);
                 }
                 spool.note_discard("send_error", entry.kind.category(), 1);

@@ -26,7 +26,7 @@ use crate::report::group::{self, Budget};
 use crate::report::scrub::Scrubber;
 use crate::report::{BuildFacts, Gap, Report, Session, text};
 use crate::say::{Level, say};
-use crate::spool::{Entry, Kind, OpenEntry, Spool, SpoolError, marker, memory, quota};
+use crate::spool::{Entry, Kind, OpenEntry, Spool, SpoolError, marker, memory, place, quota};
 use crate::sys::confine::{self, Cage};
 use crate::sys::poll::{Waiting, Want};
 use crate::sys::{clock, fd, map};
@@ -63,28 +63,24 @@ pub fn examine(
     let mut suppressed = match (!good_end).then(budget).flatten() {
         Some(Budget::Count) => {
             note_termination(settings, &build::minimal(&case, &mut scrubber));
+            say_counted(&case);
             return COUNTED;
         }
         Some(Budget::Tell { suppressed }) => suppressed,
         None => 0,
     };
-    let kept_in_memory =
-        |error: &SpoolError| say(Level::Error, &format!("{error}; it is kept in memory until it is delivered"));
-    let spool = state_dir.and_then(|dir| Spool::open(dir).inspect_err(kept_in_memory).ok());
-    let begin = |report: &Report| {
-        let begun = spool.as_ref()?.begin(Kind::Crash, case.event_id, case.at_unix_ms, &json(report));
-        begun.inspect_err(kept_in_memory).ok()
-    };
-    let mut open = None;
-    if !good_end {
+    let (spool, mut open) = if good_end {
+        (state_dir.and_then(|dir| Spool::open(dir).ok()), None)
+    } else {
         let minimal = Report { suppressed, ..build::minimal(&case, &mut scrubber) };
-        open = begin(&minimal);
-        if let (None, Some(fd)) = (&open, &memory_file) {
+        let begun = begin(&case, &minimal, settings, state_dir);
+        if let (None, Some(fd)) = (&begun, &memory_file) {
             // Whatever becomes of us now, init holds this.
             let _ = memory::write(fd, &json(&minimal));
         }
         note_termination(settings, &minimal);
-    }
+        begun.unzip()
+    };
 
     let host = host::Sources::read();
     let exe = case.run.exe.as_deref().filter(|_| case.subject == Subject::Main).and_then(open_to_look);
@@ -154,10 +150,45 @@ pub fn examine(
     }
     let report = Report { suppressed, ..build::build(&case, learnt, &environment, &mut scrubber) };
     if good_end {
-        open = begin(&report);
+        let begun = spool.as_ref().map(|spool| begin_in(spool, &case, &report));
+        open = begun.and_then(|begun| begun.inspect_err(|error| say(Level::Error, &error.to_string())).ok());
         say(Level::Warning, &text::one_line(&report));
     }
     keep(report, spool.as_ref().zip(open), memory_file)
+}
+
+/// Makes the report durable where it is to be kept: in the state directory, or what else takes it.
+fn begin(case: &Case, minimal: &Report, settings: &Settings, state_dir: Option<&Path>) -> Option<(Spool, OpenEntry)> {
+    let begin = |dir: &Path| {
+        let spool = Spool::open(dir)?;
+        let open = begin_in(&spool, case, minimal)?;
+        Ok((spool, open))
+    };
+    let home = state_dir?;
+    let error: SpoolError = match begin(home) {
+        Ok(begun) => return Some(begun),
+        Err(error) => error,
+    };
+    let mut refuges = place::refuges(settings, home);
+    let found = refuges.find_map(|dir| begin(&dir).ok().map(|begun| (dir, begun)));
+    let instead = match &found {
+        Some((dir, _)) => format!("it is kept in {0} instead (obit crashes show --state-dir {0})", dir.display()),
+        None if settings.dsn.is_some() => "it is kept in memory until it is delivered or we end".to_owned(),
+        None => "it is kept in memory and lost when we end".to_owned(),
+    };
+    say(Level::Error, &format!("{error}; {instead}"));
+    found.map(|(_, begun)| begun)
+}
+
+fn begin_in(spool: &Spool, case: &Case, report: &Report) -> Result<OpenEntry, SpoolError> {
+    spool.begin(Kind::Crash, case.event_id, case.at_unix_ms, &json(report))
+}
+
+/// Init has named the report before it could know.
+fn say_counted(case: &Case) {
+    let sentence =
+        "this is a crash loop, so there is no report {}: the death is counted, and told with the next report";
+    say(Level::Info, &sentence.replace("{}", &case.event_id.to_string()));
 }
 
 /// Waits for whoever looked at the process as it died, but not so long that the rest of the report could not be written before
@@ -318,6 +349,7 @@ fn case_of(stale: &marker::Stale, noted: Option<&marker::Noted>) -> Case {
         subject: noted.map_or(Subject::Main, |noted| noted.subject.clone()),
         pid: noted.and_then(|noted| noted.pid),
         death: noted.and_then(|noted| noted.death),
+        told_code: None,
         uptime_ms: noted.and_then(|noted| noted.uptime_ms),
         spawn_error: None,
         usage: None,

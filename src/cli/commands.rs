@@ -2,19 +2,24 @@
 
 #![forbid(unsafe_code)]
 
-use super::{core, crashes, detach, doctor, heartbeat, manual, telemetry, upgrade};
+use super::{core, crashes, detach, doctor, heartbeat, manual, output, telemetry, upgrade};
+use crate::case::Run;
 use crate::config::options::{SETTINGS, Section};
 use crate::config::{self, Loaded};
 use crate::death::OWN_FAILURE;
 use crate::deliver::dsn::Dsn;
 use crate::deliver::fault;
 use crate::log;
+use crate::report::text;
 use crate::say::{Level, say};
 use crate::spool::{Spool, State, marker, place};
+use crate::sys::clock;
+use crate::sys::process::effective_uid;
 use crate::telemetry::check;
 use clap::{Arg, ArgAction, ArgMatches, Command};
 use std::ffi::OsString;
 use std::io::Write as _;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 const EXAMPLES: &str = "\
@@ -36,6 +41,7 @@ pub fn tree() -> Command {
             .value_parser(clap::value_parser!(PathBuf))
             .help("State directory to look at")
     };
+    let config_file = || config_file().value_parser(clap::value_parser!(PathBuf));
     let id = || Arg::new("id").value_name("ID").help("Event id, or its first digits [default: the last one]");
     Command::new("obit")
         .version(env!("CARGO_PKG_VERSION"))
@@ -101,8 +107,15 @@ pub fn tree() -> Command {
             Command::new("config")
                 .about("Look at the configuration")
                 .subcommand_required(true)
-                .subcommand(Command::new("show").about("Every setting, its value and where it came from").arg(json()))
-                .subcommand(Command::new("check").about("Say what is wrong with file and environment")),
+                .subcommand(
+                    Command::new("show")
+                        .about("Every setting, its value and where it came from")
+                        .arg(json())
+                        .arg(config_file()),
+                )
+                .subcommand(
+                    Command::new("check").about("Say what is wrong with file and environment").arg(config_file()),
+                ),
         )
         .subcommand(
             Command::new("install")
@@ -126,6 +139,10 @@ pub fn tree() -> Command {
         .subcommand(Command::new("man").about("Print the manual pages"))
 }
 
+fn config_file() -> Arg {
+    Arg::new("config").long("config").value_name("FILE").help("Configuration file (TOML)")
+}
+
 /// The help of `run`; its options are read by [`super::run`], from the same table.
 fn run_tree() -> Command {
     let mut run = Command::new("run")
@@ -146,14 +163,8 @@ fn run_tree() -> Command {
             run = run.arg(arg);
         }
     }
-    run.arg(
-        Arg::new("config")
-            .long("config")
-            .value_name("FILE")
-            .help("Configuration file (TOML)")
-            .help_heading(Section::Output.title()),
-    )
-    .arg(Arg::new("command").value_name("COMMAND").num_args(0..).trailing_var_arg(true).hide(true))
+    run.arg(config_file().help_heading(Section::Output.title()))
+        .arg(Arg::new("command").value_name("COMMAND").num_args(0..).trailing_var_arg(true).hide(true))
 }
 
 /// Carries out a command; the result is the exit status.
@@ -161,18 +172,25 @@ pub fn ctl(words: &[OsString]) -> u8 {
     let matches =
         match tree().try_get_matches_from(std::iter::once(OsString::from("obit")).chain(words.iter().cloned())) {
             Ok(matches) => matches,
-            Err(error) => {
+            Err(error) if error.use_stderr() => {
                 let _ = error.print();
-                return if error.use_stderr() { OWN_FAILURE } else { 0 };
+                return OWN_FAILURE;
+            }
+            Err(help) => {
+                let printed = help.print().map_err(|error| output::not_written(&error));
+                return printed.and_then(|()| output::close()).map_or_else(|sentence| failed(&sentence), |()| 0);
             }
         };
-    match carry_out(&matches) {
-        Ok(()) => 0,
-        Err(sentence) => {
-            say(Level::Error, &sentence);
-            1
-        }
+    // What went wrong is told before the lost output, and counts for more.
+    match (carry_out(&matches), output::close()) {
+        (Ok(()), Ok(())) => 0,
+        (Err(sentence), _) | (Ok(()), Err(sentence)) => failed(&sentence),
     }
+}
+
+fn failed(sentence: &str) -> u8 {
+    say(Level::Error, sentence);
+    1
 }
 
 fn carry_out(matches: &ArgMatches) -> Result<(), String> {
@@ -186,7 +204,7 @@ fn carry_out(matches: &ArgMatches) -> Result<(), String> {
         "flush" => flush(matches),
         "doctor" if matches.contains_id("proxy-for") => {
             let url = matches.get_one::<String>("proxy-for").map(String::as_str).unwrap_or_default();
-            let _ = writeln!(std::io::stdout(), "{}", doctor::proxy_for(url));
+            let _ = writeln!(output::stdout(), "{}", doctor::proxy_for(url));
             Ok(())
         }
         "doctor" => doctor::carry_out(&load(matches)?, matches.get_flag("json")),
@@ -199,29 +217,41 @@ fn carry_out(matches: &ArgMatches) -> Result<(), String> {
         "heartbeat" => heartbeat::carry_out(matches, &load(matches)?.settings),
         "telemetry" => telemetry::carry_out(matches, &load(matches)?.settings),
         "config" => match matches.subcommand() {
-            Some(("show", matches)) => show_config(&load_plain()?, matches.get_flag("json")),
-            _ => check_config(),
+            Some(("show", matches)) => show_config(&load_plain(named_file(matches))?, matches.get_flag("json")),
+            Some((_, matches)) => check_config(load_plain(named_file(matches))?),
+            None => Err("no command was given".to_owned()),
         },
         "install" => matches.get_one::<PathBuf>("dir").map_or(Ok(()), |dir| install(dir)),
         "completions" => {
             if let Some(shell) = matches.get_one::<clap_complete::Shell>("shell") {
-                clap_complete::generate(*shell, &mut tree(), "obit", &mut std::io::stdout());
+                // In memory first: the generator panics when what it writes to takes nothing.
+                let mut text = Vec::new();
+                clap_complete::generate(*shell, &mut tree(), "obit", &mut text);
+                let _ = output::stdout().write_all(&text);
             }
             Ok(())
         }
-        "man" => manual::write(tree(), &mut std::io::stdout()).map_err(|error| error.to_string()),
+        "man" => {
+            // What was not taken is told at the end.
+            let _ = manual::write(tree(), &mut output::stdout());
+            Ok(())
+        }
         // `obit run --help` comes here; `run` itself never does.
         _ => Err("write obit run [OPTIONS] -- COMMAND".to_owned()),
     }
 }
 
-fn load_plain() -> Result<Loaded, String> {
-    config::load(&[], None, |name| std::env::var_os(name))
+fn load_plain(file: Option<&Path>) -> Result<Loaded, String> {
+    config::load(&[], file, |name| std::env::var_os(name))
+}
+
+fn named_file(matches: &ArgMatches) -> Option<&Path> {
+    matches.get_one::<PathBuf>("config").map(PathBuf::as_path)
 }
 
 /// The settings, with the state directory of the command line.
 fn load(matches: &ArgMatches) -> Result<Loaded, String> {
-    let mut loaded = load_plain()?;
+    let mut loaded = load_plain(None)?;
     if let Ok(Some(dir)) = matches.try_get_one::<PathBuf>("state-dir") {
         loaded.settings.state_dir = Some(dir.clone());
     }
@@ -236,10 +266,26 @@ fn load(matches: &ArgMatches) -> Result<Loaded, String> {
 fn spool(matches: &ArgMatches) -> Result<Spool, String> {
     let settings = load(matches)?.settings;
     let dir = place::existing(&settings).map_err(|places| {
-        let places: Vec<_> = places.iter().map(|dir| dir.display().to_string()).collect();
+        let places: Vec<_> = places.iter().map(|dir| named(dir)).collect();
         format!("there is no state directory at {}; name it with --state-dir", places.join(", "))
     })?;
+    for refuge in place::refuges_in_use(&settings, &dir) {
+        let refuge = refuge.display();
+        say(
+            Level::Info,
+            &format!("the state directory was full once; what it refused is read with --state-dir {refuge}"),
+        );
+    }
     Spool::open(&dir).map_err(|error| error.to_string())
+}
+
+/// A path, and whose it is if that is why it does not count.
+fn named(dir: &Path) -> String {
+    let owner = std::fs::metadata(dir).map(|metadata| metadata.uid()).ok();
+    match owner.filter(|owner| *owner != effective_uid()) {
+        Some(owner) => format!("{} (which is of uid {owner})", dir.display()),
+        None => dir.display().to_string(),
+    }
 }
 
 fn status(matches: &ArgMatches) -> Result<(), String> {
@@ -247,21 +293,31 @@ fn status(matches: &ArgMatches) -> Result<(), String> {
     let state_dir = spool.state_dir().to_owned();
     let entries = spool.entries();
     let count = |wanted: &str| entries.iter().filter(|entry| entry.state.as_str() == wanted).count();
-    let running = marker::living(&state_dir).len();
+    let running = marker::living(&state_dir);
     let states = ["pending", "sent", "rejected", "corrupt"].map(|state| (state, count(state)));
     let upgrade = check::standing(&load(matches)?.settings, Some(&state_dir));
-    let mut out = std::io::stdout();
+    let mut out = output::stdout();
     if matches.get_flag("json") {
         let mut object: serde_json::Map<String, serde_json::Value> =
             states.iter().map(|(state, n)| ((*state).to_owned(), (*n).into())).collect();
-        object.insert("running".to_owned(), running.into());
+        let run =
+            |run: &Run| serde_json::json!({"component": run.component, "started": text::utc(run.started_unix_ms)});
+        object.insert("running".to_owned(), running.len().into());
+        object.insert("runs".to_owned(), running.iter().map(run).collect());
         object.insert("state_dir".to_owned(), state_dir.display().to_string().into());
         object.insert("upgrade".to_owned(), upgrade.json());
         let _ = writeln!(out, "{}", serde_json::Value::Object(object));
         return Ok(());
     }
     let _ = writeln!(out, "state directory  {}", state_dir.display());
-    let _ = writeln!(out, "running          {running}");
+    let now = clock::unix_ms();
+    for run in &running {
+        let since = text::duration(now.saturating_sub(run.started_unix_ms));
+        let _ = writeln!(out, "running          {}, for {since}", text::plain(&run.component));
+    }
+    if running.is_empty() {
+        let _ = writeln!(out, "running          nobody");
+    }
     for (state, n) in states {
         let _ = writeln!(out, "{state:<16} {n}");
     }
@@ -274,26 +330,33 @@ fn flush(matches: &ArgMatches) -> Result<(), String> {
     // What earlier runs left to be told goes, too.
     crate::examine::recover(&settings, spool.state_dir());
     let summary = crate::courier::flush(&settings, &spool);
-    let mut out = std::io::stdout();
-    let crate::courier::Summary { sent, rejected, kept, why, .. } = summary;
-    if matches.get_flag("json") {
-        let _ = writeln!(out, "{}", serde_json::json!({"sent": sent, "rejected": rejected, "kept": kept, "why": why}));
-        return Ok(());
+    let mut out = output::stdout();
+    let crate::courier::Summary { sent, rejected, kept, held, why, .. } = summary;
+    let off = if held > 0 { format!(", {held} of them switched off") } else { String::new() };
+    let _ = match matches.get_flag("json") {
+        true => {
+            let object =
+                serde_json::json!({"sent": sent, "rejected": rejected, "kept": kept, "held": held, "why": why});
+            writeln!(out, "{object}")
+        }
+        false => writeln!(out, "{sent} sent, {rejected} refused, {kept} waiting{off}"),
+    };
+    // Who switched a channel off has what they want.
+    match (rejected, kept - held) {
+        (0, 0) => Ok(()),
+        _ => Err(format!("not everything was delivered: {}", why.as_deref().unwrap_or("it was not its turn"))),
     }
-    let _ = writeln!(
-        out,
-        "{sent} sent, {rejected} refused, {kept} waiting{}",
-        why.map(|why| format!(": {why}")).unwrap_or_default()
-    );
-    Ok(())
 }
 
 fn show_config(loaded: &Loaded, json: bool) -> Result<(), String> {
+    for warning in &loaded.warnings {
+        say(Level::Warning, warning);
+    }
     let rows = SETTINGS
         .iter()
         .zip(&loaded.origins)
         .map(|(setting, origin)| (setting, (setting.show)(&loaded.settings), origin));
-    let mut out = std::io::stdout();
+    let mut out = output::stdout();
     if json {
         let object: serde_json::Map<String, serde_json::Value> = rows
             .map(|(setting, value, origin)| {
@@ -310,8 +373,7 @@ fn show_config(loaded: &Loaded, json: bool) -> Result<(), String> {
     Ok(())
 }
 
-fn check_config() -> Result<(), String> {
-    let mut loaded = load_plain()?;
+fn check_config(mut loaded: Loaded) -> Result<(), String> {
     let dsn = loaded.settings.dsn.as_deref().map(Dsn::parse);
     loaded.warnings.extend(dsn.and_then(Result::err));
     for warning in &loaded.warnings {
@@ -319,7 +381,7 @@ fn check_config() -> Result<(), String> {
     }
     match loaded.warnings.len() {
         0 => {
-            let _ = writeln!(std::io::stdout(), "the configuration is sound");
+            let _ = writeln!(output::stdout(), "the configuration is sound");
             Ok(())
         }
         n => Err(format!("{n} value{} not used", if n == 1 { " is" } else { "s are" })),
@@ -337,7 +399,7 @@ fn install(dir: &Path) -> Result<(), String> {
         .and_then(|()| std::fs::rename(&hidden, &target));
     match copied {
         Ok(()) => {
-            let _ = writeln!(std::io::stdout(), "{}", target.display());
+            let _ = writeln!(output::stdout(), "{}", target.display());
             Ok(())
         }
         Err(error) => {

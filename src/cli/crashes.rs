@@ -3,13 +3,14 @@
 #![forbid(unsafe_code)]
 
 use super::commands::is_purged;
+use super::output;
 use crate::report::kept::{self, Kept};
 use crate::report::said;
 use crate::report::text::{self, Look};
 use crate::spool::{Spool, State};
 use crate::sys::clock;
 use clap::ArgMatches;
-use std::io::{IsTerminal as _, Write as _};
+use std::io::Write as _;
 
 /// One of the subcommands.
 pub fn carry_out(name: &str, matches: &ArgMatches, spool: &Spool) -> Result<(), String> {
@@ -25,14 +26,14 @@ pub fn carry_out(name: &str, matches: &ArgMatches, spool: &Spool) -> Result<(), 
             if entry.state != State::Open {
                 spool.resend(&entry).map_err(|error| error.to_string())?;
             }
-            let _ = writeln!(std::io::stdout(), "{} waits to be delivered", entry.id);
+            let _ = writeln!(output::stdout(), "{} waits to be delivered", entry.id);
             Ok(())
         }
         _ => {
             let all = matches.get_flag("all");
             let doomed = spool.entries().into_iter().filter(|entry| is_purged(entry.state, all));
             let gone = doomed.filter(|entry| spool.remove(entry).is_ok()).count();
-            let _ = writeln!(std::io::stdout(), "{gone} forgotten");
+            let _ = writeln!(output::stdout(), "{gone} forgotten");
             Ok(())
         }
     }
@@ -40,7 +41,7 @@ pub fn carry_out(name: &str, matches: &ArgMatches, spool: &Spool) -> Result<(), 
 
 fn list(spool: &Spool, json: bool) -> Result<(), String> {
     let rows: Vec<Kept> = kept::all(spool).collect();
-    let mut out = std::io::stdout();
+    let mut out = output::stdout();
     if json {
         let objects: Vec<_> = rows.iter().map(Kept::row).collect();
         let _ = writeln!(out, "{}", serde_json::Value::Array(objects));
@@ -71,7 +72,7 @@ fn list(spool: &Spool, json: bool) -> Result<(), String> {
 fn show(spool: &Spool, id: Option<&str>, json: bool) -> Result<(), String> {
     let entry = kept::find(spool, id)?;
     let (kept, content) = kept::read(spool, entry)?;
-    let mut out = std::io::stdout();
+    let mut out = output::stdout();
     if json {
         let _ = out.write_all(&content);
         let _ = writeln!(out);

@@ -2,6 +2,7 @@
 
 #![forbid(unsafe_code)]
 
+use super::output;
 use crate::init::forward::LET_GO;
 use crate::sys::process;
 use crate::sys::signal::Signal;
@@ -41,9 +42,9 @@ pub fn carry_out(matches: &ArgMatches) -> Result<(), String> {
     }
     let named: Vec<String> = before.iter().map(i32::to_string).collect();
     let _ = match before.is_empty() {
-        true => writeln!(std::io::stdout(), "process {pid} traces nobody"),
+        true => writeln!(output::stdout(), "process {pid} traces nobody"),
         false => writeln!(
-            std::io::stdout(),
+            output::stdout(),
             "process {} is not traced any more; a crash of it will have no stack but a core's",
             named.join(", ")
         ),

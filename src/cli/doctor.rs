@@ -2,6 +2,7 @@
 
 #![forbid(unsafe_code)]
 
+use super::output;
 use crate::config::Loaded;
 use crate::config::value::mask_dsn;
 use crate::consent::{self, Channel};
@@ -9,7 +10,8 @@ use crate::deliver::dsn::Dsn;
 use crate::deliver::proxy::{self, Environment};
 use crate::evidence::{core_file, oom};
 use crate::init::trace::{self, decision};
-use crate::report::names;
+use crate::limits;
+use crate::report::{names, text};
 use crate::spool::place::{self, Lasting};
 use crate::sys::process;
 use std::io::Write as _;
@@ -31,7 +33,7 @@ struct Finding {
 /// Prints the findings; it ends well whatever they are.
 pub fn carry_out(loaded: &Loaded, json: bool) -> Result<(), String> {
     let findings = findings(loaded);
-    let mut out = std::io::stdout();
+    let mut out = output::stdout();
     if json {
         let rows: Vec<_> = findings
             .iter()
@@ -75,7 +77,7 @@ fn findings(loaded: &Loaded) -> Vec<Finding> {
         1 => add(Mark::Good, "place", "PID 1: orphans come to us".to_owned()),
         pid => add(Mark::Good, "place", format!("pid {pid}, not PID 1: obit run makes itself a subreaper")),
     }
-    let place = place::resolve(settings);
+    let place = place::foresee(settings);
     for refused in &place.refused {
         add(Mark::Bad, "state directory", refused.clone());
     }
@@ -84,7 +86,8 @@ fn findings(loaded: &Loaded) -> Vec<Finding> {
     }
     if let Some(dir) = &place.dir {
         let (mark, lasts) = match place::lasting(dir) {
-            Lasting::Yes => (Mark::Good, "on a disk of its own"),
+            Lasting::Volume => (Mark::Good, "on a mount of its own, which outlives the container"),
+            Lasting::Disk => (Mark::Good, "on the machine's disk"),
             Lasting::ContainerLayer => {
                 (Mark::Note, "in the container's layer: gone with the container, so mount a volume there")
             }
@@ -92,7 +95,13 @@ fn findings(loaded: &Loaded) -> Vec<Finding> {
                 (Mark::Note, "in memory: gone with the container, so mount a volume and name it with --state-dir")
             }
         };
-        add(mark, "state directory", format!("{}, {lasts}", dir.display()));
+        let made = if dir.exists() { "" } else { " (to be made)" };
+        add(mark, "state directory", format!("{}{made}, {lasts}", dir.display()));
+        let room = place::room(dir).filter(|room| *room < limits::ENTRY_BYTES);
+        if let Some(room) = room {
+            let says = format!("only {} free there: reports may have to go to another place", text::size(room));
+            add(Mark::Note, "state directory", says);
+        }
     }
     let consent = consent::current(settings, place.dir.as_deref());
     for warning in &consent.warnings {

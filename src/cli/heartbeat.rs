@@ -2,6 +2,7 @@
 
 #![forbid(unsafe_code)]
 
+use super::output;
 use crate::config::Settings;
 use crate::consent::{self, Channel};
 use crate::deliver::content::Content;
@@ -43,7 +44,7 @@ pub fn tree() -> Command {
 
 pub fn carry_out(matches: &ArgMatches, settings: &Settings) -> Result<(), String> {
     if matches.get_flag("dry-run") {
-        let _ = std::io::stdout().write_all(&preview(settings)?);
+        let _ = output::stdout().write_all(&preview(settings)?);
         return Ok(());
     }
     if matches.get_flag("now") {
@@ -59,7 +60,7 @@ pub fn carry_out(matches: &ArgMatches, settings: &Settings) -> Result<(), String
     });
     let consent = consent::current(settings, dir.as_deref());
     let off_by = consent.grant(Channel::Daily).err().map(ToString::to_string);
-    let mut out = std::io::stdout();
+    let mut out = output::stdout();
     if matches.get_flag("json") {
         let object = json!({
             "last": last.map(text::utc), "next": next.map(text::utc), "off_by": off_by, "destination": settings.dsn.is_some(),
@@ -109,12 +110,12 @@ fn now(settings: &Settings, as_json: bool) -> Result<(), String> {
     let summary = crate::courier::flush(settings, &spool);
     let sent = spool.find(&id).iter().any(|entry| entry.state == crate::spool::State::Sent);
     if as_json {
-        let _ = writeln!(std::io::stdout(), "{}", json!({"event_id": id, "sent": sent, "why": summary.why}));
+        let _ = writeln!(output::stdout(), "{}", json!({"event_id": id, "sent": sent, "why": summary.why}));
     }
     match (sent, summary.why) {
         (true, _) if as_json => Ok(()),
         (true, _) => {
-            let _ = writeln!(std::io::stdout(), "{id} sent");
+            let _ = writeln!(output::stdout(), "{id} sent");
             Ok(())
         }
         (false, why) => Err(format!("the daily report {id} waits: {}", why.unwrap_or_default())),

@@ -9,6 +9,7 @@ pub mod detach;
 pub mod doctor;
 pub mod heartbeat;
 pub mod manual;
+pub mod output;
 pub mod personality;
 pub mod run;
 pub mod telemetry;

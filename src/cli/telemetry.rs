@@ -2,7 +2,7 @@
 
 #![forbid(unsafe_code)]
 
-use super::heartbeat;
+use super::{heartbeat, output};
 use crate::config::Settings;
 use crate::consent::{self, Channel, Consent, stored};
 use crate::deliver::content::Content;
@@ -90,7 +90,7 @@ fn channels(matches: &ArgMatches) -> Vec<Channel> {
 
 /// Envelopes as the courier makes them; only `sent_at`, the moment of sending, is another when they are sent.
 fn show(settings: &Settings, channels: &[Channel]) -> Result<(), String> {
-    let mut out = std::io::stdout();
+    let mut out = output::stdout();
     let note = |sentence: &str| say(Level::Info, sentence);
     let dir = place::existing(settings).ok();
     let spool = dir.as_deref().map(Spool::open).transpose().map_err(|error| error.to_string())?;
@@ -140,7 +140,7 @@ fn show(settings: &Settings, channels: &[Channel]) -> Result<(), String> {
 fn log(settings: &Settings, last: Option<usize>, as_json: bool) -> Result<(), String> {
     let records = place::existing(settings).map(|dir| audit::read(&dir)).unwrap_or_default();
     let records = &records[records.len().saturating_sub(last.unwrap_or(usize::MAX))..];
-    let mut out = std::io::stdout();
+    let mut out = output::stdout();
     if as_json {
         let _ = writeln!(out, "{}", json!(records));
         return Ok(());
@@ -160,7 +160,7 @@ fn log(settings: &Settings, last: Option<usize>, as_json: bool) -> Result<(), St
 fn reset_id(settings: &Settings) -> Result<(), String> {
     let dir = state_dir(settings)?;
     identity::reset(&dir).map_err(|error| format!("no new identity can be kept in {} ({error})", dir.display()))?;
-    let mut out = std::io::stdout();
+    let mut out = output::stdout();
     let _ =
         writeln!(out, "new ids and a new secret; what is sent from now on cannot be joined with what was sent before");
     if let Some(path) = &settings.cluster_secret {
@@ -196,7 +196,7 @@ fn choose(settings: &Settings, matches: &ArgMatches, on: bool) -> Result<(), Str
 }
 
 fn status(consent: &Consent, settings: &Settings, as_json: bool) {
-    let mut out = std::io::stdout();
+    let mut out = output::stdout();
     if as_json {
         let _ = writeln!(out, "{}", object(consent, settings));
         return;

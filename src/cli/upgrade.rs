@@ -2,6 +2,7 @@
 
 #![forbid(unsafe_code)]
 
+use super::output;
 use crate::config::{Loaded, Settings};
 use crate::spool::{Spool, place};
 use crate::sys::clock;
@@ -79,7 +80,7 @@ fn place_to_remember(settings: &Settings) -> Option<PathBuf> {
 }
 
 fn print(standing: &Standing, json: bool) {
-    let mut out = std::io::stdout();
+    let mut out = output::stdout();
     if json {
         let _ = writeln!(out, "{}", standing.json());
         return;
@@ -116,7 +117,7 @@ fn sign(matches: &ArgMatches) -> Result<(), String> {
     let owner = name::wildcard(answer.from.as_deref());
     let strings: Vec<String> = record.as_bytes().chunks(255).map(|s| format!("\"{}\"", s.escape_ascii())).collect();
     let line = format!("{owner}.{zone}. 3600 IN TXT {}", strings.join(" "));
-    let mut out = std::io::stdout();
+    let mut out = output::stdout();
     if matches.get_flag("json") {
         let object = serde_json::json!({
             "record": line, "txt": record, "key_id": signer.key.id(), "public_key": signer.key.hex(),

@@ -270,20 +270,24 @@ fn read_file(path: &Path, loaded: &mut Loaded) -> Result<(), String> {
     let failed = |why: &dyn fmt::Display| format!("configuration file {}: {why}", path.display());
     let text = std::fs::read_to_string(path).map_err(|error| failed(&error))?;
     let table: toml::Table = text.parse().map_err(|error: toml::de::Error| failed(&error.message()))?;
+    // All that is wrong with it at once: nobody wants to start as often as there are mistakes.
+    let mut wrong = Vec::new();
     for (key, value) in &table {
         let Some(place) = SETTINGS.iter().position(|setting| setting.key() == *key) else {
             let near = nearest(key, SETTINGS.iter().map(Setting::key));
-            return Err(failed(&format!("there is no setting {key:?}{}", suggestion(near.as_deref()))));
+            wrong.push(format!("there is no setting {key:?}{}", suggestion(near.as_deref())));
+            continue;
         };
         let texts: Vec<String> = match value {
             toml::Value::Array(values) => values.iter().map(plain_text).collect(),
             value => vec![plain_text(value)],
         };
-        (SETTINGS[place].apply)(&mut loaded.settings, &texts.join(","))
-            .map_err(|why| failed(&format!("{key}: {why}")))?;
-        loaded.origins[place] = Origin::File(path.to_owned());
+        match (SETTINGS[place].apply)(&mut loaded.settings, &texts.join(",")) {
+            Ok(()) => loaded.origins[place] = Origin::File(path.to_owned()),
+            Err(why) => wrong.push(format!("{key}: {why}")),
+        }
     }
-    Ok(())
+    if wrong.is_empty() { Ok(()) } else { Err(failed(&wrong.join("; "))) }
 }
 
 fn plain_text(value: &toml::Value) -> String {
@@ -376,6 +380,33 @@ mod tests {
         std::fs::write(&file, "stop_grase = 3").unwrap();
         let sentence = load_with(&[], &[], Some(&file)).unwrap_err();
         assert!(sentence.ends_with("there is no setting \"stop_grase\"; did you mean \"stop_grace\"?"), "{sentence}");
+    }
+
+    #[test]
+    fn all_mistakes_of_a_file_are_told_at_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("obit.toml");
+        std::fs::write(&file, "stop_grase = 3\nstop_delay = \"soon\"\ngroup = true\n").unwrap();
+        let sentence = load_with(&[], &[], Some(&file)).unwrap_err();
+        for part in ["no setting \"stop_grase\"", "stop_delay: \"soon\" is no time"] {
+            assert!(sentence.contains(part), "{sentence}");
+        }
+    }
+
+    #[test]
+    fn a_password_in_an_address_is_never_shown() {
+        let table = [
+            ("http://me:secret@host:80/a@b", "http://me:…@host:80/a@b"),
+            ("storageos:http://me:se:cr@t@host", "storageos:http://me:…@host"),
+            ("http://token@host/", "http://…:…@host/"),
+            ("http://host/?mail=a@b", "http://host/?mail=a@b"),
+            ("file:/run/a@b.json", "file:/run/a@b.json"),
+        ];
+        for (given, shown) in table {
+            let loaded = load_with(&[("inventory", given)], &[], None).unwrap();
+            let inventory = SETTINGS.iter().find(|setting| setting.name == "inventory").unwrap();
+            assert_eq!((inventory.show)(&loaded.settings), shown);
+        }
     }
 
     #[test]

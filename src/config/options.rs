@@ -401,7 +401,7 @@ pub static SETTINGS: &[Setting] = &[
         section: Telemetry,
         help: "Where its counts come from: storageos:URL, a URL of JSON, file:/path or exec:/path",
         apply: |s, v| text(v).map(|v| s.inventory = v),
-        show: |s| s.inventory.clone().unwrap_or_default(),
+        show: |s| s.inventory.as_deref().map(mask_password).unwrap_or_default(),
     },
     Setting {
         name: "inventory-map",

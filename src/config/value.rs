@@ -184,6 +184,15 @@ pub fn log_format(settings: &mut Settings, value: &str) -> Result<(), String> {
     Ok(())
 }
 
+/// A URL without the password in it, for people: `http://user:…@host/path`.
+pub fn mask_password(url: &str) -> String {
+    let Some(start) = url.find("://").map(|scheme| scheme + 3) else { return url.to_owned() };
+    let end = url[start..].find(['/', '?', '#']).map_or(url.len(), |end| start + end);
+    let Some(at) = url[start..end].rfind('@').map(|at| start + at) else { return url.to_owned() };
+    let user = url[start..at].split_once(':').map_or("…", |(user, _)| user);
+    format!("{}{user}:…{}", &url[..start], &url[at..])
+}
+
 /// The key of a DSN is what lets anybody send; only its head is shown.
 pub fn mask_dsn(dsn: &str) -> String {
     match (dsn.find("://"), dsn.find('@')) {

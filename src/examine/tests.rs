@@ -36,6 +36,7 @@ fn case(id: u8) -> Case {
         run: run(id),
         subject: Subject::Main,
         pid: Some(12),
+        told_code: None,
         death: Some(Death::Killed { signal: Signal::SEGV, core: false }),
         uptime_ms: Some(1000),
         spawn_error: None,
@@ -92,20 +93,15 @@ fn a_case_becomes_a_complete_report_that_waits() {
 
 #[test]
 fn where_no_disk_takes_it_the_whole_report_is_in_memory() {
-    let broken = state_dir();
-    std::fs::create_dir_all(broken.path().join("spool")).unwrap();
-    std::fs::write(broken.path().join("spool/open"), b"").unwrap();
-    for dir in [Some(broken.path()), None] {
-        let memory = fd::memory_file(c"test").unwrap();
-        let copy = memory.try_clone().unwrap();
-        let status = in_worker(Some(&memory), || {
-            let memory = memory.try_clone().ok();
-            examine(case(7), &settings(None), dir, memory, None)
-        });
-        assert_eq!(status, IN_MEMORY);
-        let report: Report = serde_json::from_slice(&memory::read(copy).unwrap()).unwrap();
-        assert!(report.complete && report.stderr_tail.is_some());
-    }
+    let memory = fd::memory_file(c"test").unwrap();
+    let copy = memory.try_clone().unwrap();
+    let status = in_worker(Some(&memory), || {
+        let memory = memory.try_clone().ok();
+        examine(case(7), &settings(None), None, memory, None)
+    });
+    assert_eq!(status, IN_MEMORY);
+    let report: Report = serde_json::from_slice(&memory::read(copy).unwrap()).unwrap();
+    assert!(report.complete && report.stderr_tail.is_some());
     assert_eq!(examined(case(7), None), NOTHING);
 }
 

@@ -70,6 +70,22 @@ impl State {
 impl Kind {
     pub const ALL: [Kind; 5] = [Kind::Crash, Kind::Session, Kind::Fault, Kind::Daily, Kind::CheckIn];
 
+    /// For sentences.
+    pub fn what(self) -> &'static str {
+        match self {
+            Kind::Crash => "the report",
+            Kind::Session => "the session",
+            Kind::Fault => "the fault of obit's own",
+            Kind::Daily => "the daily report",
+            Kind::CheckIn => "the check-in",
+        }
+    }
+
+    /// Whether it is for people to read and to send again; the others are only on their way.
+    pub fn is_report(self) -> bool {
+        matches!(self, Kind::Crash | Kind::Daily)
+    }
+
     /// Sentry's name for what is counted when one is lost.
     pub fn category(self) -> &'static str {
         match self {

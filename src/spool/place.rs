@@ -7,6 +7,9 @@
 //! | 3 | `$XDG_STATE_HOME/obit`, else `~/.local/state/obit` | its parents, 0700 |
 //! | 4 | `/dev/shm/obit-<uid>` | nothing else |
 //!
+//! What the place refuses later, because its disk has filled up, goes into a directory of this state directory alone in the
+//! next place that takes it ([`refuges`]).
+//!
 //! A place is a directory of our own. A volume that belongs to somebody else and lets us write (a fresh mount with an
 //! `fsGroup`, a shared one) takes us in a directory `obit-<uid>` of our own in it; root uses what an operator prepared for
 //! somebody else as it is. PID 1 goes through here at its start: a few system calls when the first place is the one.
@@ -17,6 +20,7 @@ use crate::config::Settings;
 use crate::sys::file::{Dir, FileKind, Medium, Status};
 use crate::sys::process::effective_uid;
 use std::io;
+use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 
@@ -36,25 +40,41 @@ const SYSTEM: &str = "/var/lib/obit";
 
 /// Finds the place and makes its directory.
 pub fn resolve(settings: &Settings) -> Place {
+    choose(settings, |candidate| candidate.prepare(effective_uid()))
+}
+
+/// The place that [`resolve`] would find, and nothing is made.
+pub fn foresee(settings: &Settings) -> Place {
+    choose(settings, |candidate| candidate.foresee(effective_uid()))
+}
+
+fn choose(settings: &Settings, take: impl Fn(&Candidate) -> io::Result<PathBuf>) -> Place {
     let mut place = Place::default();
+    let mut refused = None;
     for candidate in candidates(settings) {
-        match candidate.prepare(effective_uid()) {
+        match take(&candidate) {
             Ok(dir) => {
                 place.dir = Some(dir);
-                return place;
+                break;
             }
-            Err(error) if candidate.kind == Kind::Asked => place.refused.push(format!(
-                "state directory {} cannot be used ({error}), so reports go to another place: see obit doctor",
-                candidate.path.display()
-            )),
+            Err(error) if candidate.kind == Kind::Asked => {
+                refused = Some(format!("state directory {} cannot be used ({error})", candidate.path.display()));
+            }
             Err(error) => place.passed_over.push(format!("{}: {error}", candidate.path.display())),
         }
     }
-    place.refused.push(
-        "no state directory is writable; reports live in memory and are lost if they cannot be delivered before the \
-         end: mount a volume and name it with --state-dir"
-            .to_owned(),
-    );
+    match (&place.dir, refused) {
+        (Some(dir), Some(refused)) => place.refused.push(format!("{refused}, so reports go to {}", dir.display())),
+        (Some(_), None) => {}
+        (None, refused) => {
+            place.refused.extend(refused);
+            place.refused.push(
+                "no state directory is writable; reports live in memory and are lost if they cannot be delivered \
+                 before the end: mount a volume and name it with --state-dir"
+                    .to_owned(),
+            );
+        }
+    }
     place
 }
 
@@ -67,6 +87,34 @@ pub fn existing(settings: &Settings) -> Result<PathBuf, Vec<PathBuf>> {
     // A run without incident leaves a directory of ours with nothing in it.
     let found = in_use.or_else(|| candidates.iter().find_map(|candidate| candidate.existing(uid, ".")));
     found.ok_or_else(|| candidates.into_iter().map(|candidate| candidate.path).collect())
+}
+
+/// Directories for what `state_dir` refuses, best first, made as they are asked for.
+pub fn refuges(settings: &Settings, state_dir: &Path) -> impl Iterator<Item = PathBuf> {
+    let name = refuge_name(state_dir);
+    let others = candidates(settings).into_iter().filter(other_than(state_dir));
+    others.filter_map(move |candidate| {
+        let place = candidate.prepare(effective_uid()).ok()?;
+        Dir::open(&place).and_then(|dir| dir.make_dir(&name)).ok()?;
+        Some(place.join(&name))
+    })
+}
+
+/// The refuges that something was put into.
+pub fn refuges_in_use(settings: &Settings, state_dir: &Path) -> Vec<PathBuf> {
+    let inside = format!("{}/spool", refuge_name(state_dir));
+    let others = candidates(settings).into_iter().filter(other_than(state_dir));
+    let places = others.filter_map(|candidate| candidate.existing(effective_uid(), &inside));
+    places.map(|place| place.join(refuge_name(state_dir))).collect()
+}
+
+fn other_than(state_dir: &Path) -> impl Fn(&Candidate) -> bool {
+    move |candidate| !state_dir.starts_with(&candidate.path)
+}
+
+/// Of one state directory, so that nothing meets in it that has another destination.
+fn refuge_name(state_dir: &Path) -> String {
+    format!("instead-of-{:08x}", crc32fast::hash(state_dir.as_os_str().as_bytes()))
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -120,6 +168,32 @@ impl Candidate {
         Ok(self.path.join(own_name(uid)))
     }
 
+    /// What [`prepare`](Self::prepare) would answer.
+    fn foresee(&self, uid: u32) -> io::Result<PathBuf> {
+        let dir = match Dir::open(&self.path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                let above = self.path.ancestors().skip(1).find(|above| above.exists());
+                Dir::open(above.unwrap_or(Path::new("/"))).map_err(told)?.writable()?;
+                return Ok(self.path.clone());
+            }
+            other => other.map_err(told)?,
+        };
+        let status = dir.status()?;
+        if is_ours(&status, uid) {
+            return dir.writable().map(|()| self.path.clone());
+        }
+        let foreign = || io::Error::other(format!("it belongs to uid {}, we are {uid}", status.uid));
+        if !self.may_be_shared() {
+            return Err(foreign());
+        }
+        match dir.open_dir(&own_name(uid)) {
+            Ok(own) if is_ours(&own.status()?, uid) => own.writable()?,
+            Ok(_) => return Err(foreign()),
+            Err(_) => dir.writable().map_err(|_| foreign())?,
+        }
+        Ok(self.path.join(own_name(uid)))
+    }
+
     fn make(&self) -> io::Result<Dir> {
         if let Some(parent) = self.path.parent() {
             let mode = if self.kind == Kind::User { 0o700 } else { 0o755 };
@@ -165,23 +239,31 @@ fn told(error: io::Error) -> io::Error {
 /// Whether what is kept in a directory is likely to outlive the container.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Lasting {
-    /// On a mount of its own: a volume, or a host's disk.
-    Yes,
+    /// On a mount of its own, such as a volume.
+    Volume,
+    /// On the root file system, which is no container's layer.
+    Disk,
     /// On the container's own layer: it outlives a restart of the container, not the container.
     ContainerLayer,
     /// In memory.
     No,
 }
 
-/// Judges by the file system and its mount, for `obit doctor`.
+/// Bytes that we may still write in a directory; `None` before it is made.
+pub fn room(dir: &Path) -> Option<u64> {
+    Dir::open(dir).and_then(|dir| dir.room()).ok()
+}
+
+/// Judges by the file system and its mount, for `obit doctor`; a directory to be made by what it is to be made in.
 pub fn lasting(dir: &Path) -> Lasting {
     let judged = || -> io::Result<Lasting> {
-        let opened = Dir::open(dir)?;
+        let opened = Dir::open(dir.ancestors().find(|above| above.exists()).unwrap_or(dir))?;
         let on_root = opened.status()?.device == Dir::open(Path::new("/"))?.status()?.device;
         Ok(match opened.medium()? {
             Medium::Memory => Lasting::No,
             Medium::Overlay if on_root => Lasting::ContainerLayer,
-            Medium::Overlay | Medium::Disk => Lasting::Yes,
+            Medium::Disk if on_root => Lasting::Disk,
+            Medium::Overlay | Medium::Disk => Lasting::Volume,
         })
     };
     judged().unwrap_or(Lasting::No)
@@ -201,6 +283,7 @@ mod tests {
         let temp = tempfile::tempdir().unwrap();
         let dir = temp.path().join("a/b/state");
         let settings = Settings { state_dir: Some(dir.clone()), ..Settings::default() };
+        assert_eq!(foresee(&settings).dir.as_deref(), Some(&*dir));
         assert_eq!(existing(&settings), Err(vec![dir.clone()]), "looking makes nothing");
         let place = resolve(&settings);
         assert_eq!((place.dir.as_deref(), &place.refused[..]), (Some(&*dir), &[][..]));
@@ -222,9 +305,9 @@ mod tests {
         assert_eq!(
             place.refused[0],
             format!(
-                "state directory {} cannot be used (it is a symbolic link or no directory), so reports go to another \
-                 place: see obit doctor",
-                file.display()
+                "state directory {} cannot be used (it is a symbolic link or no directory), so reports go to {}",
+                file.display(),
+                place.dir.unwrap().display()
             )
         );
     }
@@ -288,9 +371,9 @@ mod tests {
 
     #[test]
     fn what_is_in_memory_does_not_last() {
-        if Path::new("/dev/shm").is_dir() && lasting(Path::new("/dev/shm")) != Lasting::Yes {
+        if Path::new("/dev/shm").is_dir() && !matches!(lasting(Path::new("/dev/shm")), Lasting::Volume | Lasting::Disk)
+        {
             assert_eq!(lasting(Path::new("/dev/shm")), Lasting::No);
         }
-        assert_eq!(lasting(Path::new("/nonexistent")), Lasting::No);
     }
 }

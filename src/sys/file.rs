@@ -216,6 +216,12 @@ impl Dir {
         }
     }
 
+    /// Bytes that are free for us: statfs(2).
+    pub fn room(&self) -> io::Result<u64> {
+        let status = statfs::fstatfs(self)?;
+        Ok(status.blocks_available().saturating_mul(u64::try_from(status.block_size()).unwrap_or(0)))
+    }
+
     /// Where its bytes are.
     pub fn medium(&self) -> io::Result<Medium> {
         Ok(match statfs::fstatfs(self)?.filesystem_type() {

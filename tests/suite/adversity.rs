@@ -19,6 +19,7 @@ pub fn trials() -> Vec<Trial> {
         read_only,
     ));
     trials.extend(both("a full disk is one line, and the report is delivered from memory", &[], full_disk));
+    trials.extend(both("what a full disk refuses is kept in another place, and delivered from there", &[], refuge));
     trials.extend(both("a nearly full disk keeps what fits, and it is delivered", &[], nearly_full_disk));
     trials.extend(both("with nowhere to write the report is delivered from memory", &[], nowhere));
     trials.push(trial("what is no state directory at all inside does no harm", &[], noise_inside));
@@ -83,13 +84,32 @@ fn full_disk(bed: &Bed) {
     let server = Server::new(Mood::Status(200));
     let script = "mount -t tmpfs -o size=64k none $state; $obit run --state-dir $state -- true
                   head -c 100000 /dev/zero >$state/filler 2>/dev/null
+                  for place in /var/lib /dev/shm; do mount -t tmpfs -o ro none $place; done; export HOME=/var/lib/home
                   exec $obit run --state-dir $state -- sh -c 'exit 9'";
     let ended = in_its_own_mounts(bed, script, &server).end();
     ended.code(9);
     let stderr = ended.stderr();
     assert!(stderr.contains("No space left on device"), "{stderr}");
-    assert!(stderr.contains("kept in memory until it is delivered"), "{stderr}");
+    assert!(stderr.contains("kept in memory until it is delivered or we end"), "{stderr}");
     assert!(complaints(&stderr).len() <= 3, "{stderr}");
+    assert_eq!(server.events().len(), 1, "{stderr}");
+}
+
+fn refuge(bed: &Bed) {
+    let server = Server::new(Mood::Status(200));
+    let script = "mount -t tmpfs -o size=64k none $state; $obit run --state-dir $state -- true
+                  for place in /var/lib /dev/shm; do mount -t tmpfs none $place; done; export HOME=/var/lib/home
+                  head -c 100000 /dev/zero >$state/filler 2>/dev/null
+                  OBIT_DSN= $obit run --state-dir $state -- sh -c 'exit 9'; echo code $?
+                  $obit crashes list --state-dir $state 2>&1 >/dev/null
+                  $obit crashes show --state-dir /var/lib/obit/instead-of-* | grep ' exit '
+                  exec $obit flush --state-dir $state";
+    let ended = in_its_own_mounts(bed, script, &server).end();
+    ended.code(0);
+    let (stdout, stderr) = (ended.stdout(), ended.stderr());
+    assert!(stderr.contains("it is kept in /var/lib/obit/instead-of-"), "{stderr}");
+    assert!(stdout.contains("what it refused is read with --state-dir /var/lib/obit/instead-of-"), "{stdout}{stderr}");
+    assert!(stdout.contains("exit         code 9\n1 sent, 0 refused, 0 waiting\n"), "{stdout}{stderr}");
     assert_eq!(server.events().len(), 1, "{stderr}");
 }
 

@@ -16,6 +16,13 @@ pub fn trials() -> Vec<Trial> {
         trial("doctor says what would happen here, to people and to programs", &[], doctor),
         trial("reports are listed, shown, purged, and then there are none", &[], crashes),
         trial("a part of an id is enough where it names one report", &[], short_id),
+        trial("a command whose output is lost does not end well, and says so", &[], lost_output),
+        trial("the configuration that is looked at can be named", &[], named_configuration),
+        trial(
+            "what is left undelivered is an end that is not well, and what was switched off is not",
+            &[],
+            undelivered,
+        ),
         trial("a colour reaches nobody but a terminal", &[], colourless),
     ]
 }
@@ -161,6 +168,64 @@ fn short_id(bed: &Bed) {
         serde_json::from_str(&bed.obit(["crashes", "show", &id[..8], "--json"]).end().stdout()).expect("a report");
     assert_eq!(shown["event_id"], id);
     bed.obit(["crashes", "show", "zz"]).end().complains("there is no report \"zz\"");
+}
+
+fn lost_output(bed: &Bed) {
+    bed.script("exit 3").end().code(3);
+    let commands: [&[&str]; 10] = [
+        &["--help"],
+        &["run", "--help"],
+        &["crashes", "list"],
+        &["crashes", "show", "--json"],
+        &["status"],
+        &["doctor", "--json"],
+        &["config", "show"],
+        &["telemetry", "status"],
+        &["completions", "bash"],
+        &["man"],
+    ];
+    for words in commands {
+        let obit = crate::bed::binary();
+        let line = format!("{} {} --state-dir {} >/dev/full", obit.display(), words.join(" "), bed.state().display());
+        let line = match words.contains(&"show") || words.contains(&"list") || words == ["status"] {
+            true if words[0] != "config" => line,
+            _ => format!("{} {} >/dev/full", obit.display(), words.join(" ")),
+        };
+        let ended = bed.command("sh").args(["-c", &line]).end();
+        ended.code(1);
+        ended.complains("the output could not be written: No space left on device");
+        assert_eq!(ended.stderr().lines().count(), 1, "{words:?}: {}", ended.stderr());
+    }
+}
+
+fn named_configuration(bed: &Bed) {
+    let file = bed.path("other.toml");
+    std::fs::write(&file, "stop_grace = \"3s\"\n").unwrap();
+    let named = |command: &str| bed.obit(["config".as_ref(), command.as_ref(), "--config".as_ref(), file.as_os_str()]);
+    let shown = named("show").end();
+    assert!(shown.stdout().contains("other.toml"), "{}", shown.stdout());
+    named("check").end().code(0);
+    std::fs::write(&file, "stop_grace = \"soon\"\ngruop = true\n").unwrap();
+    let checked = named("check").end();
+    checked.code(1);
+    checked.complains("did you mean \"group\"?");
+    checked.complains("\"soon\" is no time");
+}
+
+fn undelivered(bed: &Bed) {
+    bed.script("exit 3").end().code(3);
+    bed.script("exit 4").end().code(4);
+    let flush = |name: &str, value: &str| bed.obit(["flush"]).env(name, value).end();
+    let nowhere = flush("NOTHING", "");
+    nowhere.code(1);
+    nowhere.complains("not everything was delivered: there is no DSN");
+    assert_eq!(nowhere.stdout(), "0 sent, 0 refused, 2 waiting\n");
+    let unheard = flush("OBIT_DSN", "http://key@127.0.0.1:1/7");
+    unheard.code(1);
+    assert_eq!(unheard.stdout(), "0 sent, 0 refused, 2 waiting\n");
+    let off = bed.obit(["flush"]).env("OBIT_DSN", "http://key@127.0.0.1:1/7").env("DO_NOT_TRACK", "1").end();
+    off.code(0);
+    assert_eq!(off.stdout(), "0 sent, 0 refused, 2 waiting, 2 of them switched off\n");
 }
 
 fn colourless(bed: &Bed) {

@@ -28,14 +28,14 @@ pub fn may_trace(capture: Capture, so: Circumstances) -> Result<(), &'static str
     if capture == Capture::Off {
         return Err("switched off (--capture)");
     }
-    if so.stands_in {
-        return Err("off where obit stands in for another init");
-    }
     if !so.has_proc {
         return Err("/proc is not there");
     }
     if capture == Capture::Ptrace {
         return Ok(());
+    }
+    if so.stands_in {
+        return Err("off where obit stands in for another init; --capture ptrace asks for it");
     }
     if so.leak_check {
         return Err(LEAK_CHECK);
@@ -199,7 +199,7 @@ mod tests {
             (Capture::Auto, root, true),
             (Capture::Off, root, false),
             (Capture::Auto, Circumstances { stands_in: true, ..root }, false),
-            (Capture::Ptrace, Circumstances { stands_in: true, ..root }, false),
+            (Capture::Ptrace, Circumstances { stands_in: true, ..root }, true),
             (Capture::Auto, Circumstances { has_proc: false, ..root }, false),
             (Capture::Auto, Circumstances { leak_check: true, ..root }, false),
             (Capture::Ptrace, Circumstances { leak_check: true, ..root }, true),

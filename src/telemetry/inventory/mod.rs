@@ -17,6 +17,7 @@ pub mod json;
 pub mod storageos;
 
 use crate::config::Settings;
+use crate::config::value::mask_password;
 use crate::limits;
 use crate::report::daily::{Fact, Value};
 use std::collections::BTreeMap;
@@ -76,7 +77,8 @@ impl Source {
         let url = |text: &str| {
             let url = Url::parse(text).ok().filter(|url| matches!(url.scheme(), "http" | "https") && url.has_host());
             url.ok_or_else(|| {
-                format!("the inventory {text:?} is no URL; write storageos:http://127.0.0.1:5705 or https://host/path")
+                let shown = mask_password(text);
+                format!("the inventory {shown:?} is no URL; write storageos:http://127.0.0.1:5705 or https://host/path")
             })
         };
         match text.split_once(':') {
@@ -87,7 +89,8 @@ impl Source {
                 Ok(Source::Command(line.split_whitespace().map(str::to_owned).collect()))
             }
             _ => Err(format!(
-                "the inventory {text:?} is of no known kind; write storageos:URL, a URL, file:/path or exec:/path"
+                "the inventory {:?} is of no known kind; write storageos:URL, a URL, file:/path or exec:/path",
+                mask_password(text)
             )),
         }
     }
