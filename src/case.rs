@@ -60,7 +60,7 @@ pub enum Reason {
     SpawnFailed,
     /// It did not end when asked and had to be killed.
     StopTimeout,
-    /// The last run left no word of its end: the container or the node was killed.
+    /// The last run left no word of its end: obit was killed, alone or with its container or node.
     Unclean,
 }
 
@@ -105,13 +105,15 @@ pub enum Subject {
     Descendant { comm: String },
 }
 
-/// The last stop signal that init was sent, and by whom (siginfo of signalfd(2)); pid 0 means the kernel or another namespace.
+/// The first stop signal that init was sent, and by whom (siginfo of signalfd(2)); pid 0 means the kernel or another namespace.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Stop {
     pub signal: Signal,
     pub sender_pid: i32,
     pub sender_uid: u32,
     pub at_unix_ms: u64,
+    /// Another one came and ended the grace.
+    pub hurried: bool,
 }
 
 /// Files of /proc/PID that a zombie still has, as the kernel wrote them; empty where /proc is missing.
@@ -171,6 +173,8 @@ pub struct Case {
     pub pid: Option<i32>,
     /// `None` when nothing was ever started, or nobody saw the end.
     pub death: Option<Death>,
+    /// The status that init ends with for it; `None` when it ends by the signal itself, or not for this death.
+    pub told_code: Option<u8>,
     pub uptime_ms: Option<u64>,
     /// The sentence of a failed spawn.
     pub spawn_error: Option<String>,

@@ -3,6 +3,7 @@
 
 #![forbid(unsafe_code)]
 
+use super::output;
 use crate::config::Settings;
 use crate::evidence::autopsy::{self, Autopsy};
 use crate::evidence::core::{self, Core};
@@ -20,7 +21,7 @@ use clap::{Arg, ArgAction, ArgMatches, Command};
 use serde::{Serialize, Serializer};
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use std::io::{BufWriter, IsTerminal as _, Write as _};
+use std::io::{BufWriter, Write as _};
 use std::path::PathBuf;
 
 /// The status of a command that failed.
@@ -63,7 +64,7 @@ pub fn carry_out(matches: &ArgMatches, settings: &Settings) -> Result<(), String
     let (mut autopsy, images) = autopsy::of(&core.snapshot, &core.memory, &Files::by_path(program), &roots);
     // All of them: a program may look for what no frame is in.
     autopsy.images = images.iter().map(autopsy::told).collect();
-    let mut out = std::io::stdout();
+    let mut out = output::stdout();
     if matches.get_flag("json") {
         let mut out = BufWriter::new(out);
         let _ = serde_json::to_writer(&mut out, &told(&core, &autopsy)).map(|()| out.write_all(b"\n"));
@@ -211,7 +212,7 @@ fn page(core: &Core, autopsy: &Autopsy, look: Look) -> String {
         let _ = writeln!(page, "{}", plain(message));
     }
     page.push('\n');
-    stacks::threads(&autopsy.threads, EXTENT, look, &mut page);
+    stacks::threads(&autopsy.threads, "crashed", EXTENT, look, &mut page);
     if !autopsy.gaps.is_empty() {
         let _ = writeln!(page, "\nnot known");
         for gap in &autopsy.gaps {

@@ -5,6 +5,7 @@
 
 use super::envelope::Size;
 use super::event::{LONG_BYTES, cut};
+use crate::case::Reason;
 use crate::evidence::stack::{Exception, Frame, Image, Mechanism, Stack, ThreadStack};
 use crate::report::Report;
 use serde_json::{Value, json};
@@ -90,7 +91,9 @@ pub fn threads(report: &Report) -> Vec<Value> {
     let has_stack = |tid| report.exceptions.iter().any(|one| one.thread == Some(tid) && one.stack.is_some());
     let all = report.threads.iter();
     all.map(|thread: &ThreadStack| {
-        let mut value = json!({"id": thread.tid, "crashed": thread.crashed, "current": thread.crashed});
+        let mut value = json!({
+            "id": thread.tid, "crashed": thread.crashed && report.reason != Reason::StopTimeout, "current": thread.crashed,
+        });
         if let Some(name) = &thread.name {
             value["name"] = cut(name, NAME_BYTES).into();
         }

@@ -357,11 +357,13 @@ impl Init {
                 self.pass_on(signal, &arrival);
             }
             Verdict::Stop(signal) => {
-                self.stop = Some(Stop {
+                // Who asks again hurries what the first one asked for.
+                let stop = self.stop.get_or_insert(Stop {
                     signal: arrival.signal,
                     sender_pid: arrival.sender_pid,
                     sender_uid: arrival.sender_uid,
                     at_unix_ms: clock::unix_ms(),
+                    hurried: false,
                 });
                 let now = clock::monotonic();
                 if self.child.state == State::Ended {
@@ -369,6 +371,7 @@ impl Init {
                     return;
                 }
                 let (state, effect) = self.child.state.stop(signal, now, &self.launch.settings);
+                stop.hurried |= effect == component::Effect::Kill;
                 self.child.state = state;
                 self.stop_deadline = state.due();
                 if let component::Effect::PassOn(signal) = effect {
@@ -455,15 +458,20 @@ impl Init {
         }
     }
 
-    fn leave(&mut self) -> u8 {
+    /// What we end with for that death of the program: a status, and rather than by it by that signal.
+    fn leaving(&self, death: Death) -> (u8, Option<Signal>) {
         let settings: &Settings = &self.launch.settings;
-        let death = self.child.death.unwrap_or(Death::Exited(death::OWN_FAILURE));
         let status = match self.child.exec_error {
             Some(error) if error.is_not_found() && self.child.run.exe.is_none() => death::NOT_FOUND,
             Some(_) => death::NOT_EXECUTABLE,
             None => settings.map_exit[usize::from(death.exit_status())],
         };
-        let re_raise = death.signal().filter(|_| settings.re_raise && self.own_pid != 1);
+        (status, death.signal().filter(|_| settings.re_raise && self.own_pid != 1))
+    }
+
+    fn leave(&mut self) -> u8 {
+        let death = self.child.death.unwrap_or(Death::Exited(death::OWN_FAILURE));
+        let (status, re_raise) = self.leaving(death);
         self.narrate(Moment::Ending { status });
         self.stderr.pump();
         self.workers.kill_all(clock::monotonic());

@@ -152,6 +152,7 @@ fn facts(case: &Case, scrubber: &mut Scrubber) -> Report {
             signal: signal.map(Signal::name),
             signal_number: signal.map(Signal::number),
             code: case.death.map(Death::exit_status),
+            told_code: case.told_code,
             core_dumped: case.death.map(Death::core_dumped),
         },
         run: RunFacts {
@@ -183,6 +184,7 @@ fn facts(case: &Case, scrubber: &mut Scrubber) -> Report {
             sender_pid: stop.sender_pid,
             sender_uid: stop.sender_uid,
             before_death_ms: case.at_unix_ms.saturating_sub(stop.at_unix_ms),
+            hurried: stop.hurried,
         }),
         stderr_tail: None,
         exceptions: Vec::new(),
@@ -280,9 +282,13 @@ fn summary(case: &Case, spawn_error: Option<&str>) -> String {
     let what = match (case.reason, case.death) {
         (Reason::SpawnFailed, _) => return spawn_error.unwrap_or("the program could not be started").to_owned(),
         (Reason::Unclean, _) => {
-            return "the last run left no word of its end: the container or the node was killed".to_owned();
+            let how = "obit was killed, alone or with its container or node";
+            return format!("the last run left no word of its end: {how}");
         }
         (Reason::Oom, _) => "killed by the kernel: the memory limit of its cgroup was reached".to_owned(),
+        (Reason::StopTimeout, _) if case.stop.is_some_and(|stop| stop.hurried) => {
+            "was asked to stop, and killed when it was asked again".to_owned()
+        }
         (Reason::StopTimeout, _) => "did not end within the grace of a stop and was killed".to_owned(),
         (_, Some(Death::Killed { signal, core })) => {
             format!("{}{}", signal.description(), if core { ", core dumped" } else { "" })

@@ -80,6 +80,13 @@ pub struct Report {
     pub obit_version: String,
 }
 
+impl Report {
+    /// What its [`crashed`](ThreadStack::crashed) thread is shown under.
+    pub fn last_moment(&self) -> &'static str {
+        if self.reason == Reason::StopTimeout { "when it was killed" } else { "crashed" }
+    }
+}
+
 /// Sentry's two levels for deaths.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -99,6 +106,9 @@ pub struct Exit {
     /// The exit code; for a signal 128+n; absent when nobody saw the end.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub code: Option<u8>,
+    /// The status obit ended with for it; absent when it ended by the signal itself, for another death, or it is not known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub told_code: Option<u8>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub core_dumped: Option<bool>,
 }
@@ -191,6 +201,9 @@ pub struct StopFacts {
     pub sender_pid: i32,
     pub sender_uid: u32,
     pub before_death_ms: u64,
+    /// It was asked for again, which ended the grace.
+    #[serde(default)]
+    pub hurried: bool,
 }
 
 /// The end of stderr, scrubbed, as text; bytes that are no UTF-8 are shown as U+FFFD.

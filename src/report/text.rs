@@ -73,7 +73,7 @@ fn native_stacks(report: &Report, look: Look, page: &mut String) {
     const EXTENT: stacks::Extent = stacks::Extent { frames: 16, other_frames: 4, places: 6 };
     let is_native = |thread: &ThreadStack| thread.stack.frames.iter().any(|frame| frame.trust.is_some());
     if report.threads.iter().any(is_native) {
-        stacks::threads(&report.threads, EXTENT, look, page);
+        stacks::threads(&report.threads, report.last_moment(), EXTENT, look, page);
         page.push('\n');
     }
 }
@@ -134,7 +134,8 @@ fn stop(report: &Report) -> String {
         0 => "outside the container".to_owned(),
         pid => format!("pid {pid}, uid {}", stop.sender_uid),
     };
-    format!("{} from {sender}, {} before the end", stop.signal, duration(stop.before_death_ms))
+    let again = if stop.hurried { ", asked for again meanwhile" } else { "" };
+    format!("{} from {sender}, {} before the end{again}", stop.signal, duration(stop.before_death_ms))
 }
 
 fn memory(report: &Report) -> String {
@@ -234,15 +235,19 @@ pub fn one_line(report: &Report) -> String {
 
 fn exit(report: &Report) -> String {
     let exit = &report.exit;
-    let code = exit.code.map(|code| format!("code {code}")).unwrap_or_default();
-    let Some(signal) = &exit.signal else { return code };
+    let Some(signal) = &exit.signal else {
+        let code = exit.code.map(|code| format!("code {code}"));
+        let told = exit.told_code.filter(|told| exit.code != Some(*told)).map(|told| format!("told as code {told}"));
+        return [code, told].into_iter().flatten().collect::<Vec<_>>().join(", ");
+    };
     let core = match exit.core_dumped {
         Some(true) => ", core dumped",
         Some(false) => ", no core",
         None => "",
     };
     let number = exit.signal_number.map(|n| format!(" (signal {n})")).unwrap_or_default();
-    format!("{signal}{number}, told as {code}{core}")
+    let told = exit.told_code.map(|told| format!(", told as code {told}")).unwrap_or_default();
+    format!("{signal}{number}{told}{core}")
 }
 
 /// Text from outside on one line: control characters, escape sequences among them, and the marks that turn the reading

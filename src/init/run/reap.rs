@@ -146,6 +146,9 @@ impl Init {
             subject: if main { Subject::Main } else { Subject::Descendant { comm: comm.unwrap_or_default() } },
             pid: Some(pid),
             death: Some(death),
+            told_code: Some(self.leaving(death))
+                .filter(|_| main)
+                .and_then(|(status, by)| by.is_none().then_some(status)),
             uptime_ms: main.then(|| (now - self.child.started).as_millis() as u64),
             spawn_error: None,
             usage: Some(usage),
@@ -284,6 +287,9 @@ impl Init {
         let after = case.uptime_ms.map(|ms| format!(" after {}", text::duration(ms))).unwrap_or_default();
         let why = match case.reason {
             Reason::Oom => ": the kernel's OOM killer",
+            Reason::StopTimeout if case.stop.is_some_and(|stop| stop.hurried) => {
+                ": a second stop signal ended the grace"
+            }
             Reason::StopTimeout => ": it did not end within the grace",
             _ => "",
         };

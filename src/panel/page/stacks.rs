@@ -34,7 +34,7 @@ pub fn threads(report: &Report) -> Markup {
         @if !report.threads.is_empty() {
             section aria-labelledby="threads" {
                 h2 id="threads" { "Threads" }
-                @for thread in shown { (one_thread(thread)) }
+                @for thread in shown { (one_thread(thread, report.last_moment())) }
                 @if report.threads.len() > THREADS {
                     p.empty { (report.threads.len() - THREADS) " more are in the JSON." }
                 }
@@ -43,14 +43,14 @@ pub fn threads(report: &Report) -> Markup {
     }
 }
 
-fn one_thread(thread: &ThreadStack) -> Markup {
+fn one_thread(thread: &ThreadStack, last_moment: &str) -> Markup {
     html! {
         details open[thread.crashed] {
             summary {
                 (thread.tid)
                 @if let Some(name) = &thread.name { " " strong { (name) } }
                 @if let Some(state) = &thread.state { " " span.tag { (state) } }
-                @if thread.crashed { " " span.fatal { "crashed" } }
+                @if thread.crashed { " " span.fatal { (last_moment) } }
             }
             (frames(&thread.stack))
         }

@@ -26,6 +26,7 @@ fn report(signal: Signal) -> Report {
         run,
         subject: Subject::Main,
         pid: Some(7),
+        told_code: None,
         death: Some(Death::Killed { signal, core: false }),
         uptime_ms: None,
         spawn_error: None,

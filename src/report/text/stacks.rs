@@ -27,10 +27,10 @@ const RECURSION: usize = 3;
 /// Threads that are named one by one.
 const NAMED: usize = 4;
 
-/// All threads, the one that crashed first.
-pub fn threads(threads: &[ThreadStack], extent: Extent, look: Look, page: &mut String) {
+/// All threads, first the one that crashed, or of which else this is the `last_moment`.
+pub fn threads(threads: &[ThreadStack], last_moment: &str, extent: Extent, look: Look, page: &mut String) {
     if let Some(crashed) = threads.iter().find(|thread| thread.crashed) {
-        let _ = writeln!(page, "{}", look.paint("1", &format!("{}, crashed", who(crashed))));
+        let _ = writeln!(page, "{}", look.paint("1", &format!("{}, {last_moment}", who(crashed))));
         stack(&crashed.stack, extent.frames, look, page);
     }
     let places = places(threads.iter().filter(|thread| !thread.crashed));
@@ -164,7 +164,7 @@ mod tests {
 
     fn told(all: &[ThreadStack]) -> String {
         let mut page = String::new();
-        threads(all, EXTENT, Look { colour: false }, &mut page);
+        threads(all, "crashed", EXTENT, Look { colour: false }, &mut page);
         page
     }
 

@@ -25,6 +25,7 @@ fn segfault() -> Report {
             signal: Some("SIGSEGV".to_owned()),
             signal_number: Some(11),
             code: Some(139),
+            told_code: Some(139),
             core_dumped: Some(true),
         },
         run: RunFacts {
@@ -111,10 +112,21 @@ fn an_oom_kill_after_a_stop_in_a_loop_tells_all_three() {
     report.reason = Reason::Oom;
     report.kind = "OOM kill".to_owned();
     report.summary = "killed by the kernel at the memory limit of 512.0 MiB, 3.2 s after the start".to_owned();
-    report.exit =
-        Exit { signal: Some("SIGKILL".to_owned()), signal_number: Some(9), code: Some(137), core_dumped: Some(false) };
+    report.exit = Exit {
+        signal: Some("SIGKILL".to_owned()),
+        signal_number: Some(9),
+        code: Some(137),
+        told_code: Some(0),
+        core_dumped: Some(false),
+    };
     report.oom = report.oom.map(|oom| Oom { kills_after: 2, peak_bytes: Some(512 << 20), ..oom });
-    report.stop = Some(StopFacts { signal: "SIGTERM".to_owned(), sender_pid: 0, sender_uid: 0, before_death_ms: 1500 });
+    report.stop = Some(StopFacts {
+        signal: "SIGTERM".to_owned(),
+        sender_pid: 0,
+        sender_uid: 0,
+        before_death_ms: 1500,
+        hurried: true,
+    });
     report.suppressed = 29;
     report.stderr_tail = None;
     report.gaps = vec![Gap::of(

@@ -28,6 +28,7 @@ fn case(n: u8, subject: Subject) -> Case {
         run: run(1),
         subject,
         pid: Some(12),
+        told_code: None,
         death: Some(Death::Killed { signal: Signal::SEGV, core: true }),
         uptime_ms: Some(1000),
         spawn_error: None,
@@ -134,6 +135,7 @@ fn what_is_unknown_stays_unknown() {
     let marker = RunMarker::create(dir.path(), &run(1)).unwrap();
     marker.note_death(&Case {
         reason: Reason::SpawnFailed,
+        told_code: None,
         death: None,
         pid: None,
         uptime_ms: None,
