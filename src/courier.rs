@@ -204,7 +204,7 @@ fn visit(
         done: HashSet::new(),
         summary: Summary::default(),
     };
-    let span = debug_span!("visit", to = %visit.transport.dsn, way = %visit.transport.route);
+    let span = debug_span!("visit", to = %visit.transport.dsn, way = %visit.transport.route());
     let work = async {
         match spool {
             Some(spool) => visit.with_spool(spool, memory_reports).await,
@@ -466,7 +466,7 @@ impl Visit<'_> {
                 channel: channel.as_str().to_owned(),
                 what: what.to_owned(),
                 to: self.transport.dsn.to_string(),
-                proxy: self.transport.route.to_string(),
+                proxy: self.transport.route().to_string(),
                 bytes: envelope.len() as u64,
                 result,
             };

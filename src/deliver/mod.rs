@@ -2,6 +2,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod cause;
 pub mod content;
 pub mod daily;
 pub mod dsn;

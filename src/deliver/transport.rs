@@ -2,6 +2,7 @@
 
 #![forbid(unsafe_code)]
 
+use super::cause::{Way, deepest};
 use super::dsn::Dsn;
 use super::proxy::{self, Environment, Route};
 use super::rate;
@@ -19,15 +20,19 @@ const DETAIL_CHARS: usize = 200;
 pub struct Transport {
     client: reqwest::Client,
     pub dsn: Dsn,
-    /// How it goes there, for the log.
-    pub route: Route,
+    way: Way,
 }
 
 impl Transport {
     /// Fails when the proxy variables or the system's roots make no way there.
     pub fn new(dsn: Dsn) -> Result<Transport, String> {
-        let (client, route) = client(dsn.envelope_url().as_str())?;
-        Ok(Transport { client, dsn, route })
+        let way = way(dsn.envelope_url().as_str())?;
+        Ok(Transport { client: client_by(&way)?, dsn, way })
+    }
+
+    /// How it goes there, for the log.
+    pub fn route(&self) -> &Route {
+        &self.way.route
     }
 
     /// Sends one envelope. Nobody gets here without permission.
@@ -41,8 +46,8 @@ impl Transport {
             .body(gzip(envelope));
         let mut response = match request.send().await {
             Ok(response) => response,
-            Err(error) if error.is_connect() => return Answer::Unsent(chain(&error.without_url())),
-            Err(error) => return Answer::Unanswered(chain(&error.without_url())),
+            Err(error) if error.is_connect() => return Answer::Unsent(self.way.clause(&error)),
+            Err(error) => return Answer::Unanswered(self.way.clause(&error)),
         };
         let header = |name: &str| response.headers().get(name).and_then(|value| value.to_str().ok());
         let limits = header("X-Sentry-Rate-Limits").map(rate::limits).unwrap_or_default();
@@ -53,33 +58,49 @@ impl Transport {
     }
 }
 
-/// A client for one URL's host, and the way that the proxy variables give it. No redirects: whoever answers is who was asked.
-pub fn client(url: &str) -> Result<(reqwest::Client, Route), String> {
+/// The way that the proxy variables give to a URL. An error says why there is none.
+pub fn way(url: &str) -> Result<Way, String> {
     let environment = Environment::from(|name| std::env::var_os(name));
     let route = proxy::decide(&environment, url)?;
-    let is_https = |url: &str| url.get(..6).is_some_and(|scheme| scheme.eq_ignore_ascii_case("https:"));
+    let parsed = url::Url::parse(url).map_err(|error| format!("{url} is no URL ({error})"))?;
     // reqwest 0.13 takes the brackets for a part of the name that the certificate has to be of: its issue 3094.
-    if matches!(route, Route::Proxy(_)) && is_https(url) && url.contains("://[") {
+    if matches!(route, Route::Proxy(_))
+        && parsed.scheme() == "https"
+        && matches!(parsed.host(), Some(url::Host::Ipv6(_)))
+    {
         return Err(format!(
             "{route} cannot be used for https to an IPv6 address: give the server a name, or list the address in NO_PROXY"
         ));
     }
-    let speaks_tls = is_https(url) || matches!(&route, Route::Proxy(proxy) if proxy.scheme == "https");
+    Ok(Way { url: parsed, route, connect: limits::CONNECT_TIMEOUT, whole: limits::REQUEST_TIMEOUT })
+}
+
+/// A client for one URL's host, by the way that the proxy variables give it.
+pub fn client(url: &str) -> Result<reqwest::Client, String> {
+    client_by(&way(url)?)
+}
+
+fn client_by(way: &Way) -> Result<reqwest::Client, String> {
+    let speaks_tls =
+        way.url.scheme() == "https" || matches!(&way.route, Route::Proxy(proxy) if proxy.scheme == "https");
     // Where nobody has to be trusted, roots that cannot be read are no obstacle.
-    let roots = if speaks_tls { roots()? } else { rustls::RootCertStore::empty() };
+    assemble(way, if speaks_tls { roots()? } else { rustls::RootCertStore::empty() })
+}
+
+/// No redirects: whoever answers is who was asked.
+pub(super) fn assemble(way: &Way, roots: rustls::RootCertStore) -> Result<reqwest::Client, String> {
     let mut builder = reqwest::Client::builder()
         .no_proxy()
         .tls_backend_preconfigured(tls(roots)?)
         .redirect(reqwest::redirect::Policy::none())
-        .connect_timeout(limits::CONNECT_TIMEOUT)
-        .timeout(limits::REQUEST_TIMEOUT)
+        .connect_timeout(way.connect)
+        .timeout(way.whole)
         .user_agent(concat!("obit/", env!("CARGO_PKG_VERSION")));
-    if let Route::Proxy(url) = &route {
+    if let route @ Route::Proxy(url) = &way.route {
         let proxy = reqwest::Proxy::all(url.as_str()).map_err(|_| format!("{route} cannot be used"))?;
         builder = builder.proxy(proxy);
     }
-    let client = builder.build().map_err(|error| chain(&error))?;
-    Ok((client, route))
+    builder.build().map_err(|error| deepest(&error))
 }
 
 /// What an answer says for itself: Sentry's `{"detail": …, "causes": [ … ]}`, in one line. Nobody waits long for it.
@@ -135,15 +156,4 @@ fn tls(roots: rustls::RootCertStore) -> Result<rustls::ClientConfig, String> {
         .with_safe_default_protocol_versions()
         .map_err(|error| format!("TLS cannot be set up ({error})"))?;
     Ok(config.with_root_certificates(roots).with_no_client_auth())
-}
-
-/// An error with its causes, which is where reqwest keeps what happened.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text = format!("{text}: {cause}");
-        source = cause.source();
-    }
-    text
 }

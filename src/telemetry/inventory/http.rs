@@ -36,7 +36,7 @@ pub struct Api {
 
 impl Api {
     pub fn new(base: Url, login: Option<Login>, deadline: Instant) -> Result<Api, String> {
-        let (client, _) =
+        let client =
             transport::client(base.as_str()).map_err(|_| "the proxy for the inventory cannot be used".to_owned())?;
         Ok(Api { client, base, login, token: None, deadline })
     }
