@@ -89,6 +89,7 @@ pub fn tree() -> Command {
         .subcommand(
             Command::new("doctor")
                 .about("What this environment allows, and what would happen at a crash")
+                .after_help("Exit status: 0 if no finding is a problem, 1 if one is: ✗, or \"problem\" in the JSON. A note (!) is none.")
                 .arg(
                     Arg::new("proxy-for")
                         .long("proxy-for")

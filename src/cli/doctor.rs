@@ -30,9 +30,18 @@ struct Finding {
     says: String,
 }
 
-/// Prints the findings; it ends well whatever they are.
+/// Prints the findings. An error, once they are printed, says how many of them are problems.
 pub fn carry_out(loaded: &Loaded, json: bool) -> Result<(), String> {
     let findings = findings(loaded);
+    print(&findings, json);
+    match findings.iter().filter(|finding| finding.mark == Mark::Bad).count() {
+        0 => Ok(()),
+        1 => Err("1 problem was found".to_owned()),
+        n => Err(format!("{n} problems were found")),
+    }
+}
+
+fn print(findings: &[Finding], json: bool) {
     let mut out = output::stdout();
     if json {
         let rows: Vec<_> = findings
@@ -47,9 +56,9 @@ pub fn carry_out(loaded: &Loaded, json: bool) -> Result<(), String> {
             })
             .collect();
         let _ = writeln!(out, "{}", serde_json::Value::Array(rows));
-        return Ok(());
+        return;
     }
-    for finding in &findings {
+    for finding in findings {
         let mark = match finding.mark {
             Mark::Good => "✓",
             Mark::Note => "!",
@@ -57,7 +66,6 @@ pub fn carry_out(loaded: &Loaded, json: bool) -> Result<(), String> {
         };
         let _ = writeln!(out, "{mark} {:<16} {}", finding.what, finding.says);
     }
-    Ok(())
 }
 
 /// One line: `direct`, `proxy URL` or `error TEXT`.

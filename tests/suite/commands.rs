@@ -129,6 +129,14 @@ fn doctor(bed: &Bed) {
         assert!(text.contains(subject), "{subject}: {text}");
     }
     assert!(people.stdout().contains("no DSN: reports stay here"), "{}", people.stdout());
+    // A problem is its exit status, in either form, and the help says so.
+    for (words, sign) in [(&["doctor"][..], "✗ destination"), (&["doctor", "--json"], "\"state\":\"problem\"")] {
+        let ended = bed.obit(words).env("OBIT_DSN", "https://key@sentry.test/").end();
+        ended.code(1).complains("1 problem was found");
+        assert!(ended.stdout().contains(sign), "{}", ended.stdout());
+    }
+    let pages = [["doctor", "--help"].as_slice(), &["man"]].map(|words| bed.obit(words).end().stdout());
+    assert!(pages.iter().all(|page| page.contains("Exit status: 0 if no finding is a problem")), "{}", pages[0]);
     assert_eq!(bed.obit(["doctor", "--proxy-for", "https://sentry.test/"]).end().stdout(), "direct\n");
 }
 

@@ -237,7 +237,7 @@ fn bad_release(bed: &Bed) {
     let event = taken[0].json("event").expect("an event");
     assert_eq!((event.get("release"), event.get("environment")), (None, None));
     assert_eq!(event["contexts"]["process"]["release"], "feature/x");
-    bed.obit(["doctor"]).env("SENTRY_RELEASE", "feature/x").end().code(0);
+    bed.obit(["doctor"]).env("SENTRY_RELEASE", "feature/x").end().code(1).complains("1 problem was found");
 }
 
 fn session(bed: &Bed) {
