@@ -221,3 +221,6 @@ fn records(message: &Message, question: &Name) -> Said {
     let texts: Vec<Vec<u8>> = texts.collect();
     if texts.is_empty() { Said::NoRecord } else { Said::Records(texts) }
 }
+
+#[cfg(test)]
+mod properties;
