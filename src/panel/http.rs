@@ -18,7 +18,8 @@ use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tokio::task::LocalSet;
 use tokio::time::timeout;
@@ -55,7 +56,11 @@ pub async fn serve(listener: std::net::TcpListener, desk: Desk) -> io::Result<()
     Ok(())
 }
 
-async fn connection(stream: TcpStream, peer: IpAddr, desk: Rc<Desk>) -> Result<(), hyper::Error> {
+async fn connection(
+    stream: impl AsyncRead + AsyncWrite + Unpin,
+    peer: IpAddr,
+    desk: Rc<Desk>,
+) -> Result<(), hyper::Error> {
     let service = service_fn(move |request| {
         let desk = Rc::clone(&desk);
         async move { Ok::<_, Infallible>(respond(request, peer, &desk).await) }
@@ -141,3 +146,6 @@ fn refused(refusal: Refusal) -> Answer {
             .with(header::RETRY_AFTER, seconds.to_string()),
     }
 }
+
+#[cfg(test)]
+mod properties;
