@@ -5,12 +5,12 @@
 use super::output;
 use crate::config::Settings;
 use crate::consent::{self, Channel};
-use crate::deliver::content::Content;
 use crate::report::text;
+use crate::say::{Level, say};
 use crate::spool::{Spool, place};
-use crate::sys::clock;
+use crate::telemetry::destination::Destination;
 use crate::telemetry::schedule::{self, Due, Moment};
-use crate::telemetry::{daily, signer::Signer};
+use crate::telemetry::{daily, preview};
 use clap::{Arg, ArgAction, ArgMatches, Command};
 use serde_json::json;
 use std::io::Write as _;
@@ -44,8 +44,7 @@ pub fn tree() -> Command {
 
 pub fn carry_out(matches: &ArgMatches, settings: &Settings) -> Result<(), String> {
     if matches.get_flag("dry-run") {
-        let _ = output::stdout().write_all(&preview(settings)?);
-        return Ok(());
+        return dry_run(settings);
     }
     if matches.get_flag("now") {
         return now(settings, matches.get_flag("json"));
@@ -60,37 +59,38 @@ pub fn carry_out(matches: &ArgMatches, settings: &Settings) -> Result<(), String
     });
     let consent = consent::current(settings, dir.as_deref());
     let off_by = consent.grant(Channel::Daily).err().map(ToString::to_string);
+    let destination = Destination::of(Channel::Daily, settings);
     let mut out = output::stdout();
     if matches.get_flag("json") {
         let object = json!({
-            "last": last.map(text::utc), "next": next.map(text::utc), "off_by": off_by, "destination": settings.dsn.is_some(),
+            "last": last.map(text::utc), "next": next.map(text::utc), "off_by": off_by,
+            "destination": destination.is_usable(), "unusable": destination.unusable(),
         });
         let _ = writeln!(out, "{object}");
         return Ok(());
     }
     let _ = writeln!(out, "last  {}", last.map_or("never".to_owned(), text::utc));
-    let says = match (off_by, settings.dsn.is_some(), next) {
+    let says = match (off_by, destination, next) {
         (Some(by), ..) => format!("never, switched off by {by}"),
-        (None, false, _) => "never, there is no DSN".to_owned(),
-        (None, true, None) => "within twelve minutes of the next start".to_owned(),
-        (None, true, Some(next)) => format!("{}, if obit runs then", text::utc(next)),
+        (None, Destination::Unset(what), _) => format!("never, there is no {what}"),
+        (None, Destination::Unusable { why, .. }, _) => format!("never, {why}"),
+        (None, Destination::To(_), None) => "within twelve minutes of the next start".to_owned(),
+        (None, Destination::To(_), Some(next)) => format!("{}, if obit runs then", text::utc(next)),
     };
     let _ = writeln!(out, "next  {says}");
     Ok(())
 }
 
-/// The envelope of a report made at this moment, in the way of the courier.
-pub fn preview(settings: &Settings) -> Result<Vec<u8>, String> {
-    let (id, at) = (daily::random_id(), clock::unix_ms());
+/// The bytes of a report made at this moment.
+fn dry_run(settings: &Settings) -> Result<(), String> {
     let dir = place::existing(settings).ok();
-    let report = match &dir {
-        Some(dir) => daily::compose(settings, dir, id, at)?,
-        None => daily::compose_passing(settings, id, at)?,
-    };
-    let sender = Signer::new(settings, dir.as_deref()).sender("");
-    Content::Daily(report)
-        .envelope(&sender, crate::deliver::envelope::Size::Whole, 0, clock::unix_ms())
-        .ok_or_else(|| "there is nothing to send".to_owned())
+    let report = preview::fresh(settings, dir.as_deref())?;
+    if let Some(why) = &report.example {
+        say(Level::Info, why);
+    }
+    let mut out = output::stdout();
+    report.envelopes.iter().for_each(|envelope| drop(out.write_all(envelope)));
+    Ok(())
 }
 
 fn now(settings: &Settings, as_json: bool) -> Result<(), String> {
@@ -98,8 +98,12 @@ fn now(settings: &Settings, as_json: bool) -> Result<(), String> {
         Ok(dir) => dir,
         Err(_) => place::resolve(settings).dir.ok_or("there is no state directory that a report could be kept in")?,
     };
-    if settings.dsn.is_none() {
-        return Err("there is no DSN, so the daily report goes nowhere; set SENTRY_DSN".to_owned());
+    match Destination::of(Channel::Daily, settings) {
+        Destination::Unset(what) => {
+            return Err(format!("there is no {what}, so the daily report goes nowhere; set SENTRY_DSN"));
+        }
+        Destination::Unusable { why, .. } => return Err(format!("{why}, so the daily report goes nowhere")),
+        Destination::To(_) => {}
     }
     let consent = consent::current(settings, Some(&dir));
     if let Err(block) = consent.grant(Channel::Daily) {

@@ -2,7 +2,7 @@
 
 #![forbid(unsafe_code)]
 
-use super::{heartbeat, output};
+use super::output;
 use crate::config::Settings;
 use crate::consent::{self, Channel, Consent, stored};
 use crate::deliver::content::Content;
@@ -11,8 +11,9 @@ use crate::report::text;
 use crate::say::{Level, say};
 use crate::spool::{Entry, Kind, Spool, State, place};
 use crate::sys::{clock, process};
+use crate::telemetry::destination::Destination;
 use crate::telemetry::signer::Signer;
-use crate::telemetry::{audit, check, identity};
+use crate::telemetry::{audit, identity, preview};
 use clap::{Arg, ArgAction, ArgMatches, Command};
 use serde_json::{Value, json};
 use std::io::Write as _;
@@ -95,9 +96,9 @@ fn show(settings: &Settings, channels: &[Channel]) -> Result<(), String> {
     let dir = place::existing(settings).ok();
     let spool = dir.as_deref().map(Spool::open).transpose().map_err(|error| error.to_string())?;
     let signer = Signer::new(settings, dir.as_deref());
-    let waiting = |channel: Channel| {
+    let waiting = || {
         let entries = spool.iter().flat_map(|spool| spool.entries_in(State::Pending));
-        entries.filter(|entry| entry.kind.channel() == channel).collect::<Vec<_>>()
+        entries.filter(|entry| entry.kind.channel() == Channel::Errors).collect::<Vec<_>>()
     };
     let envelope = |entry: &Entry| {
         let content = spool.as_ref()?.read(entry).ok()?;
@@ -105,9 +106,9 @@ fn show(settings: &Settings, channels: &[Channel]) -> Result<(), String> {
         content.envelope(&signer.sender(content.host()), Size::Whole, entry.attempts, clock::unix_ms())
     };
     for channel in channels {
-        let mut entries = waiting(*channel);
         match channel {
             Channel::Errors => {
+                let mut entries = waiting();
                 let last = || spool.iter().flat_map(Spool::entries).find(|entry| entry.kind == Kind::Crash);
                 if entries.is_empty() {
                     let last = last();
@@ -117,21 +118,21 @@ fn show(settings: &Settings, channels: &[Channel]) -> Result<(), String> {
                     });
                     entries.extend(last);
                 }
+                entries.iter().filter_map(envelope).for_each(|envelope| drop(out.write_all(&envelope)));
             }
-            Channel::Daily if entries.is_empty() => {
-                let _ = out.write_all(&heartbeat::preview(settings)?);
+            Channel::Daily => {
+                let report = preview::report(settings, dir.as_deref())?;
+                report.example.iter().for_each(|why| note(&format!("daily: {why}")));
+                report.envelopes.iter().for_each(|envelope| drop(out.write_all(envelope)));
             }
-            Channel::Daily => {}
-            Channel::Dns => match check::preview(settings, dir.as_deref()) {
-                Ok((name, decoded)) => {
-                    note(&format!("dns: {decoded}"));
-                    let _ = writeln!(out, "{name}");
+            Channel::Dns => match preview::question(settings, dir.as_deref()) {
+                Ok(question) => {
+                    note(&format!("dns: {}", question.sentence()));
+                    question.example.iter().for_each(|why| note(&format!("dns: {why}")));
+                    let _ = writeln!(out, "{}", question.name);
                 }
                 Err(why) => note(&format!("dns: nothing is asked: {why}")),
             },
-        }
-        for envelope in entries.iter().filter_map(envelope) {
-            let _ = out.write_all(&envelope);
         }
     }
     Ok(())
@@ -203,16 +204,18 @@ fn status(consent: &Consent, settings: &Settings, as_json: bool) {
     }
     for channel in Channel::ALL {
         let mut blocks = consent.blocks_of(channel).map(|block| block.by.as_str());
-        let says = match (blocks.next(), destination(channel, settings)) {
+        let says = match (blocks.next(), Destination::of(channel, settings)) {
             (Some(by), _) => {
                 let others = blocks.map(|by| format!(", and by {by}")).collect::<String>();
                 format!("off  by {by}{others}")
             }
-            (None, false) => {
-                let what = if channel == Channel::Dns { "DNS zone" } else { "DSN" };
+            (None, Destination::Unset(what)) => {
                 format!("on   but there is no destination, so nothing leaves: no {what} is set")
             }
-            (None, true) => match consent.stored.choice(channel) {
+            (None, Destination::Unusable { why, .. }) => {
+                format!("unusable: {why}; nothing leaves until that is mended")
+            }
+            (None, Destination::To(_)) => match consent.stored.choice(channel) {
                 Some(choice) => format!("on   by {choice}"),
                 None => "on   nobody switched it off".to_owned(),
             },
@@ -231,23 +234,17 @@ fn object(consent: &Consent, settings: &Settings) -> Value {
         .map(|channel| {
             let blocks = consent.blocks_of(channel);
             let choice = consent.stored.choice(channel);
+            let destination = Destination::of(channel, settings);
             json!({
                 "channel": channel.as_str(),
                 "what": channel.what(),
                 "allowed": consent.grant(channel).is_ok(),
-                "destination": destination(channel, settings),
+                "destination": destination.is_usable(),
+                "unusable": destination.unusable(),
                 "off_by": blocks.map(|block| json!({"source": block.source.as_str(), "by": block.by})).collect::<Vec<_>>(),
                 "stored": choice.map(|choice| json!({"on": choice.on, "by": choice.by, "at_unix_ms": choice.at_unix_ms})),
             })
         })
         .collect();
     json!({"channels": channels, "warnings": consent.warnings})
-}
-
-/// Whether there is somewhere to send to: nothing is built in.
-fn destination(channel: Channel, settings: &Settings) -> bool {
-    match channel {
-        Channel::Errors | Channel::Daily => settings.dsn.is_some(),
-        Channel::Dns => settings.dns_zone.is_some(),
-    }
 }

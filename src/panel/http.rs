@@ -75,7 +75,7 @@ async fn connection(
 
 async fn respond(request: Request<Incoming>, peer: IpAddr, desk: &Desk) -> Response<Full<Bytes>> {
     let answer = match asked(request, peer, desk).await {
-        Ok(asked) => desk.answer(&asked),
+        Ok(asked) => desk.answer(&asked).await,
         Err(answer) => answer,
     };
     let mut response = Response::new(Full::new(answer.body.into()));

@@ -3,9 +3,9 @@
 #![forbid(unsafe_code)]
 
 use super::routes::Desk;
-use super::switches::destination;
 use crate::consent::Channel;
 use crate::spool::{Kind, State};
+use crate::telemetry::destination::Destination;
 use std::fmt::Write as _;
 
 /// The text format, version 0.0.4.
@@ -52,7 +52,7 @@ pub fn text(desk: &Desk) -> String {
     let channels: Vec<(String, usize)> = Channel::ALL
         .into_iter()
         .map(|channel| {
-            let sends = consent.grant(channel).is_ok() && destination(desk, channel).is_some();
+            let sends = consent.grant(channel).is_ok() && Destination::of(channel, &desk.settings).is_usable();
             (format!("{{channel=\"{channel}\"}}"), usize::from(sends))
         })
         .collect();

@@ -12,6 +12,7 @@ use crate::report::kept::{self, Kept};
 use crate::report::text;
 use crate::spool::{Spool, marker};
 use crate::telemetry::check::{self, Standing};
+use crate::telemetry::preview;
 use hyper::body::Bytes;
 use hyper::header::HeaderName;
 use hyper::{Method, StatusCode, header};
@@ -67,6 +68,8 @@ pub struct Desk {
     pub state_dir: Option<PathBuf>,
     /// Whoever comes in has this name.
     pub user: String,
+    /// Held by whoever asks it.
+    inventory: tokio::sync::Mutex<()>,
 }
 
 impl Desk {
@@ -76,6 +79,7 @@ impl Desk {
             settings: settings.clone(),
             state_dir: state_dir.map(Path::to_owned),
             user: door.credentials().name.clone(),
+            inventory: tokio::sync::Mutex::default(),
         }
     }
 
@@ -84,7 +88,22 @@ impl Desk {
         path == "/v1/health"
     }
 
-    pub fn answer(&self, asked: &Asked) -> Answer {
+    /// The inventory is asked only for whoever asks to see what it makes of the daily report, and only as often as one waits
+    /// for the other.
+    pub async fn answer(&self, asked: &Asked) -> Answer {
+        if asked.path == "/preview" && matches!(asked.method, Method::GET | Method::HEAD) {
+            let _one_at_a_time = self.inventory.lock().await;
+            let (settings, dir) = (self.settings.clone(), self.state_dir.clone());
+            // It has a runtime of its own, and waits.
+            let made: Result<page::Shown, _> =
+                tokio::task::spawn_blocking(move || preview::report(&settings, dir.as_deref())).await;
+            let report = made.unwrap_or_else(|error| Err(format!("it could not be made ({error})")));
+            return Answer::html(page::overview(self, Some(report)));
+        }
+        self.answer_at_once(asked)
+    }
+
+    fn answer_at_once(&self, asked: &Asked) -> Answer {
         let words: Vec<&str> = asked.path.strip_prefix('/').unwrap_or(&asked.path).split('/').collect();
         let reading = matches!(asked.method, Method::GET | Method::HEAD);
         match (words.as_slice(), reading) {
@@ -103,12 +122,13 @@ impl Desk {
 
     fn read(&self, words: &[&str]) -> Option<Answer> {
         Some(match words {
-            [""] => Answer::html(page::overview(self)),
+            [""] | ["preview"] => Answer::html(page::overview(self, None)),
             ["crashes", id] => match self.crash(id) {
                 Ok((kept, _)) => Answer::html(page::crash(&kept)),
                 Err(answer) => answer,
             },
             ["panel.css"] => Answer::ok("text/css; charset=utf-8", page::STYLE),
+            ["panel.svg"] => Answer::ok("image/svg+xml", page::ICON),
             ["panel.js"] => Answer::ok("text/javascript; charset=utf-8", page::SCRIPT),
             ["metrics"] => Answer::ok("text/plain; version=0.0.4; charset=utf-8", metrics::text(self)),
             ["v1", "health"] => Answer::json(&json!({ "status": "ok" })),

@@ -9,6 +9,7 @@ use super::routes::{Answer, Asked, Desk};
 use crate::consent::{Channel, stored};
 use crate::report::text;
 use crate::say::{Level, say};
+use crate::telemetry::destination::Destination;
 use hyper::StatusCode;
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -33,11 +34,13 @@ pub fn state(desk: &Desk) -> Value {
         .into_iter()
         .map(|channel| {
             let choice = consent.stored.choice(channel);
+            let destination = Destination::of(channel, &desk.settings);
             json!({
                 "channel": channel.as_str(),
                 "what": channel.what(),
                 "open": consent.grant(channel).is_ok(),
-                "destination": destination(desk, channel),
+                "destination": destination.shown(),
+                "unusable": destination.unusable(),
                 "stored": choice.map(|choice| json!({
                     "on": choice.on, "by": choice.by, "at": text::utc(choice.at_unix_ms),
                 })),
@@ -50,7 +53,7 @@ pub fn state(desk: &Desk) -> Value {
     let effective: serde_json::Map<String, Value> = Channel::ALL
         .into_iter()
         .map(|channel| {
-            let sends = consent.grant(channel).is_ok() && destination(desk, channel).is_some();
+            let sends = consent.grant(channel).is_ok() && Destination::of(channel, &desk.settings).is_usable();
             (channel.as_str().to_owned(), sends.into())
         })
         .collect();
@@ -62,14 +65,6 @@ pub fn state(desk: &Desk) -> Value {
         "channels": channels,
         "warnings": consent.warnings,
     })
-}
-
-/// Where a channel leads, without its key; `None`: nowhere, so nothing leaves by it whatever the switches say.
-pub fn destination(desk: &Desk, channel: Channel) -> Option<String> {
-    match channel {
-        Channel::Errors | Channel::Daily => desk.settings.dsn.as_deref().map(crate::config::value::mask_dsn),
-        Channel::Dns => desk.settings.dns_zone.clone(),
-    }
 }
 
 /// Stores a wish.

@@ -154,38 +154,12 @@ pub fn look(settings: &Settings, state_dir: &Path) -> Option<Duration> {
     left.map(|left| left.min(limits::CONSENT_AGAIN))
 }
 
-/// The name that would be asked now, and what it tells; open or closed. Nobody is asked for it, the API server neither.
-pub fn preview(settings: &Settings, state_dir: Option<&Path>) -> Result<(String, String), String> {
-    let plan = Plan::of(settings)?;
-    let identity = match state_dir {
-        Some(dir) => Identity::load(settings, dir)?,
-        None => Identity::passing(settings)?,
-    };
-    let name = plan.question(&identity, settings.k8s_version.clone())?;
-    let decoded = name::decode(&name).unwrap_or_default();
-    let kubernetes = decoded.kubernetes.map(|text| match text.strip_suffix('/') {
-        Some(distro) => format!(", Kubernetes {distro} and the version that its API server tells"),
-        None => format!(", Kubernetes {text}"),
-    });
-    let told = format!(
-        "one TXT question to {} tells version {}{}, a keyed hash of the node ({}) and {}",
-        server_names(settings)?,
-        decoded.version.unwrap_or_default(),
-        kubernetes.unwrap_or_default(),
-        decoded.node.unwrap_or_default(),
-        match decoded.cluster.as_deref() {
-            None | Some("0") => "nothing of the cluster".to_owned(),
-            Some(hash) => format!("one of the cluster ({hash})"),
-        }
-    );
-    Ok((name, told))
-}
-
 fn servers(settings: &Settings) -> Result<Servers, String> {
     settings.dns_resolver.as_deref().map_or_else(|| Ok(Servers::system()), Servers::given)
 }
 
-fn server_names(settings: &Settings) -> Result<String, String> {
+/// Who would be asked.
+pub(super) fn server_names(settings: &Settings) -> Result<String, String> {
     let names: Vec<String> = servers(settings)?.addresses.iter().map(ToString::to_string).collect();
     Ok(names.join(" or "))
 }

@@ -140,10 +140,16 @@ pub fn compose(settings: &Settings, state_dir: &Path, id: Id, at_unix_ms: u64) -
     Ok(put_together(settings, &identity, known, id, at_unix_ms))
 }
 
-/// The same without a state directory: under an identity for this once.
-pub fn compose_passing(settings: &Settings, id: Id, at_unix_ms: u64) -> Result<Daily, String> {
-    let identity = Identity::passing(settings)?;
-    Ok(put_together(settings, &identity, inventory::gather(settings), id, at_unix_ms))
+/// The same for whoever only looks: nothing is remembered. With the reason why its ids are an example, where they are.
+pub fn compose_example(
+    settings: &Settings,
+    state_dir: Option<&Path>,
+    id: Id,
+    at_unix_ms: u64,
+) -> Result<(Daily, Option<String>), String> {
+    let known = inventory::gather(settings);
+    let (identity, example) = Identity::shown(settings, state_dir, Some(&known))?;
+    Ok((put_together(settings, &identity, known, id, at_unix_ms), example))
 }
 
 fn put_together(settings: &Settings, identity: &Identity, known: Known, id: Id, at_unix_ms: u64) -> Daily {
@@ -234,7 +240,7 @@ pub fn product(settings: &Settings, state_dir: Option<&Path>) -> BTreeMap<Fact, 
 }
 
 /// The check-in that goes with a report.
-fn check_in(settings: &Settings, id: Id) -> Option<CheckIn> {
+pub(super) fn check_in(settings: &Settings, id: Id) -> Option<CheckIn> {
     let slug = |text: &str| {
         let lower = text.to_ascii_lowercase();
         let slug: String = lower

@@ -15,6 +15,7 @@
 
 #![forbid(unsafe_code)]
 
+use super::inventory::Known;
 use crate::config::Settings;
 use crate::sys::file::Dir;
 use crate::sys::{clock, memory};
@@ -151,6 +152,35 @@ impl Identity {
         Identity::of(settings, Kept::make())
     }
 
+    /// The one that will be sent under, for whoever only looks: made and kept if there is none yet. Where it cannot be read or
+    /// kept, one that is an example, with the sentence that says so. `learnt` is what the product says now that it is called.
+    pub fn shown(
+        settings: &Settings,
+        state_dir: Option<&Path>,
+        learnt: Option<&Known>,
+    ) -> Result<(Identity, Option<String>), String> {
+        let kept = match state_dir {
+            None => {
+                Err("there is no state directory yet, so these ids are an example: the first start makes those that \
+                         are sent, and keeps them"
+                    .to_owned())
+            }
+            Some(dir) => kept_or_made(dir)?,
+        };
+        // What is given, and hidden by a secret that is given, is what it will be.
+        let all_given =
+            settings.cluster_secret.is_some() && settings.cluster_id.is_some() && settings.node_id.is_some();
+        let (mut kept, example) = match kept {
+            Ok(kept) => (kept, None),
+            Err(why) => (Kept::make(), Some(why).filter(|_| !all_given)),
+        };
+        if let Some(known) = learnt {
+            kept.learnt_cluster_id = known.cluster_id.clone().or(kept.learnt_cluster_id);
+            kept.learnt_node_id = known.node_id.clone().or(kept.learnt_node_id);
+        }
+        Ok((Identity::of(settings, kept)?, example))
+    }
+
     fn of(settings: &Settings, kept: Kept) -> Result<Identity, String> {
         let own = Secret(HEX.decode(kept.secret.as_bytes()).unwrap_or_default());
         let mounted = settings.cluster_secret.as_deref().map(mounted_secret).transpose()?;
@@ -190,6 +220,35 @@ impl Identity {
         let mut hash = [0; 32];
         hash.copy_from_slice(context.sign().as_ref());
         hash
+    }
+}
+
+/// What is kept, made if there is nothing; or why we, who only look, can neither read nor keep it. The outer error: nobody can.
+fn kept_or_made(state_dir: &Path) -> Result<Result<Kept, String>, String> {
+    let file = state_dir.join(FILE);
+    let read = || Dir::open(state_dir).and_then(|dir| Kept::read(&dir));
+    let example = |what: &str, error: &io::Error| {
+        format!("{} {what} ({error}), so these ids are an example, not those that are sent", file.display())
+    };
+    match read() {
+        Ok(Some(kept)) => return Ok(Ok(kept)),
+        Ok(None) => {}
+        // What is there and is no identity stops whoever sends, too.
+        Err(error) if error.raw_os_error().is_none() => return Err(failed(state_dir, &error)),
+        Err(error) => return Ok(Err(example("cannot be read", &error))),
+    }
+    let made = Dir::open(state_dir).and_then(|dir| {
+        let lock = dir.open_or_create(LOCK)?;
+        lock.lock()?;
+        if Kept::read(&dir)?.is_none() {
+            Kept::make().write(&dir)?;
+        }
+        Kept::read(&dir)
+    });
+    match made {
+        Ok(Some(kept)) => Ok(Ok(kept)),
+        Ok(None) => Ok(Err(example("cannot be kept", &io::ErrorKind::NotFound.into()))),
+        Err(error) => Ok(Err(example("cannot be kept", &error))),
     }
 }
 

@@ -5,9 +5,11 @@
 pub mod audit;
 pub mod check;
 pub mod daily;
+pub mod destination;
 pub mod dns;
 pub mod identity;
 pub mod inventory;
+pub mod preview;
 pub mod schedule;
 pub mod signer;
 pub mod upgrade;

@@ -75,6 +75,18 @@ impl Browser {
         self.call(&format!("element/{element}/click"), &json!({}));
     }
 
+    /// From now on the page has so many CSS pixels from left to right.
+    pub fn is_wide(&self, pixels: u32) {
+        let metrics = json!({ "width": pixels, "height": 800, "deviceScaleFactor": 1, "mobile": pixels < 500 });
+        self.call("goog/cdp/execute", &json!({ "cmd": "Emulation.setDeviceMetricsOverride", "params": metrics }));
+    }
+
+    /// A key, held for a moment by whoever has the focus: its code point in WebDriver.
+    pub fn press(&self, key: &str) {
+        let keys = [json!({ "type": "keyDown", "value": key }), json!({ "type": "keyUp", "value": key })];
+        self.call("actions", &json!({ "actions": [{ "type": "key", "id": "keyboard", "actions": keys }] }));
+    }
+
     /// Waits until the expression is true; while the page changes there may be none to ask.
     pub fn until(&self, expression: &str) {
         let holds = || {
@@ -89,7 +101,7 @@ impl Browser {
         let log = self.call("se/log", &json!({ "type": "browser" }));
         let entries = log.as_array().cloned().unwrap_or_default();
         let severe = entries.iter().filter(|entry| entry["level"] == "SEVERE" || entry["level"] == "WARNING");
-        severe.map(|entry| entry["message"].to_string()).filter(|message| !message.contains("favicon.ico")).collect()
+        severe.map(|entry| entry["message"].to_string()).collect()
     }
 }
 

@@ -28,6 +28,7 @@ mod page;
 mod panel;
 mod panics;
 mod peers;
+mod preview;
 mod product;
 mod proxied;
 mod proxy;
@@ -75,6 +76,7 @@ fn main() -> ExitCode {
         daily::trials(),
         days::trials(),
         panel::trials(),
+        preview::trials(),
         panics::trials(),
         upgrade::trials(),
         symbols::trials(),

@@ -373,6 +373,23 @@ fn browser(bed: &Bed) {
     browser.open(&page);
     assert_eq!(browser.eval("document.querySelectorAll('h2').length"), 4);
     assert_eq!(browser.eval(&format!("{switch}.getAttribute('aria-checked')")), "true");
+    browser.until(&format!("{switch}.disabled === false"));
+    assert_eq!(browser.eval("document.querySelector('[data-name=versionCheck]').disabled"), true);
+    let why = browser.eval("document.querySelector('#switch-dns-why').textContent");
+    let why = why.as_str().unwrap();
+    assert!(
+        why.contains("Closed by DISABLE_VERSION_CHECK=1. This cannot be changed here: it is decided by the env"),
+        "{why}"
+    );
+    // As narrow as a telephone: the page does not scroll sideways, its tables do, and by the keyboard too.
+    browser.is_wide(360);
+    assert_eq!(browser.eval("document.documentElement.scrollWidth"), 360);
+    let table = "document.querySelector('[role=region][tabindex=\"0\"][aria-label^=Deaths]')";
+    assert_eq!(browser.eval(&format!("{table}.scrollWidth > {table}.clientWidth")), true);
+    browser.eval(&format!("{table}.focus()"));
+    browser.press("\u{e014}");
+    browser.until(&format!("{table}.scrollLeft > 0 && document.activeElement === {table}"));
+    browser.is_wide(1280);
     browser.click("[data-name=reportErrors]");
     browser.until(&format!("{switch}.getAttribute('aria-checked') === 'false'"));
     assert_eq!(get(&address, "/v1/telemetry").json()["channels"][0]["open"], false);
@@ -382,7 +399,7 @@ fn browser(bed: &Bed) {
     browser.until("location.pathname.startsWith('/crashes/')");
     browser.until("[...document.querySelectorAll('pre')].some(pre => pre.textContent === 'the end is near')");
     drop(run);
-    let (_run, address) = open(bed);
+    let (_run, address) = serving(bed, held);
     browser.open(&format!("http://storageos:storageos@{address}/"));
     assert_eq!(browser.eval(&format!("{switch}.getAttribute('aria-checked')")), "false");
     assert_eq!(browser.complaints(), Vec::<String>::new());

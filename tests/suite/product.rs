@@ -4,11 +4,14 @@ use crate::server::{field, read_head};
 use serde_json::Value;
 use std::io::{BufReader, Write as _};
 use std::net::TcpListener;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// Listens on a port of its own for as long as the suite runs.
 pub struct Product {
     /// For `--inventory`.
     pub source: String,
+    requests: Arc<AtomicUsize>,
 }
 
 /// Each path and its sample.
@@ -29,11 +32,15 @@ impl Product {
     pub fn new() -> Product {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
         let source = format!("storageos:http://{}", listener.local_addr().expect("its address"));
+        let requests = Arc::new(AtomicUsize::new(0));
+        let count = Arc::clone(&requests);
         std::thread::spawn(move || {
             for stream in listener.incoming().flatten() {
+                let count = Arc::clone(&count);
                 std::thread::spawn(move || {
                     let mut reader = BufReader::new(&stream);
                     while let Some(head) = read_head(&mut reader) {
+                        count.fetch_add(1, Ordering::SeqCst);
                         let path = head.first().and_then(|line| line.split(' ').nth(1)).unwrap_or_default();
                         let body = answer(path).filter(|_| field(&head, "authorization") == Some(CREDENTIALS));
                         let (status, body) = body.map_or((401, String::new()), |body| (200, body));
@@ -42,7 +49,12 @@ impl Product {
                 });
             }
         });
-        Product { source }
+        Product { source, requests }
+    }
+
+    /// How often it was asked for anything.
+    pub fn requests(&self) -> usize {
+        self.requests.load(Ordering::SeqCst)
     }
 }
 

@@ -4,28 +4,29 @@
 
 #![forbid(unsafe_code)]
 
+mod crash;
+mod leaves;
 mod stacks;
 
 use super::routes::Desk;
-use super::switches::destination;
-use crate::consent::{Channel, Consent};
 use crate::report::kept::Kept;
 use crate::report::{Level, Report, text};
 use crate::spool;
 use crate::sys::clock;
 use crate::telemetry::audit;
-use crate::telemetry::check::{self, Standing};
+use crate::telemetry::check::Standing;
 use crate::telemetry::dns::answer::Severity;
 use crate::telemetry::upgrade::State;
+pub use crash::crash;
+pub use leaves::Shown;
 use maud::{DOCTYPE, Markup, html};
 
 pub const STYLE: &str = include_str!("style.css");
 pub const SCRIPT: &str = include_str!("script.js");
+pub const ICON: &str = include_str!("icon.svg");
 
 /// Attempts to send something that are shown, newest first; all are in `obit telemetry log`.
 const ATTEMPTS: usize = 20;
-/// The last lines of stderr on a crash's page; all of it is in its JSON.
-const STDERR_LINES: usize = 200;
 
 fn page(title: &str, body: Markup) -> Markup {
     html! {
@@ -36,25 +37,30 @@ fn page(title: &str, body: Markup) -> Markup {
                 meta name="viewport" content="width=device-width, initial-scale=1";
                 meta name="color-scheme" content="light dark";
                 title { (title) }
+                link rel="icon" type="image/svg+xml" href="/panel.svg";
                 link rel="stylesheet" href="/panel.css";
                 script src="/panel.js" defer {}
             }
-            body { (body) }
+            body {
+                a.skip href="#main" { "Skip to content" }
+                (body)
+            }
         }
     }
 }
 
-/// `/`.
-pub fn overview(desk: &Desk) -> Markup {
+/// `/`, and `/preview` with the daily report open, as the inventory made it.
+pub fn overview(desk: &Desk, asked: Option<Shown>) -> Markup {
     let now = clock::unix_ms();
     let crashes = desk.crashes();
-    let consent = desk.consent();
+    let is_asked = asked.is_some();
+    let daily = asked.or_else(|| leaves::at_hand(desk));
+    let host = nix::unistd::gethostname().ok().and_then(|name| name.into_string().ok()).unwrap_or_default();
     page(
-        "obit",
+        &format!("obit · {host}"),
         html! {
-            a.skip href="#main" { "Skip to content" }
             header {
-                h1 { "obit" }
+                h1 { "obit " span.host { (host) } }
                 p { (headline(desk, &crashes)) }
             }
             main id="main" {
@@ -69,8 +75,7 @@ pub fn overview(desk: &Desk) -> Markup {
                 }
                 section aria-labelledby="leaves" {
                     h2 id="leaves" { "What may leave" }
-                    (switches(desk, &consent))
-                    (preview(desk))
+                    (leaves::leaves(desk, &desk.consent(), daily.as_ref(), is_asked))
                 }
                 section aria-labelledby="sent" {
                     h2 id="sent" { "What was sent" }
@@ -79,8 +84,9 @@ pub fn overview(desk: &Desk) -> Markup {
             }
             footer {
                 "obit " (env!("CARGO_PKG_VERSION"))
-                @if let Some(dir) = &desk.state_dir { " · " (dir.display()) }
+                @if let Some(dir) = &desk.state_dir { " · " code { (dir.display()) } }
                 " · " a href="/v1/openapi.json" { "API" }
+                " · " a href="/metrics" { "Metrics" }
             }
         },
     )
@@ -97,6 +103,12 @@ fn headline(desk: &Desk, crashes: &[Kept]) -> String {
         n => format!("{n} deaths in the last 24 hours"),
     };
     format!("{programs}; {deaths}.")
+}
+
+/// A moment as people count it, with the exact one for those who point at it.
+fn ago(at_unix_ms: u64, now: u64) -> Markup {
+    let utc = text::utc(at_unix_ms);
+    html! { time datetime=(utc) title=(utc) { (text::duration(now.saturating_sub(at_unix_ms))) " ago" } }
 }
 
 /// A banner while there is a newer release, a line where that is not known, nothing where nothing is asked.
@@ -140,14 +152,19 @@ fn components(desk: &Desk, now: u64) -> Markup {
     let living = spool::marker::living(dir);
     html! {
         @if living.is_empty() { p.empty { "No program has a marker here." } }
-        ul.cards {
-            @for run in &living {
-                li {
-                    strong { (run.component) }
-                    @if let Some(release) = &run.release { " " span.tag { (release) } }
-                    br;
-                    "for " time datetime=(text::utc(run.started_unix_ms)) { (text::duration(now.saturating_sub(run.started_unix_ms))) }
-                    @if let Some(exe) = &run.exe { br; code { (exe.display()) } }
+        @else {
+            ul.cards {
+                @for run in &living {
+                    li {
+                        p.name { strong { (run.component) } @if let Some(release) = &run.release { " " span.state { (release) } } }
+                        p {
+                            "for " time datetime=(text::utc(run.started_unix_ms)) title=(text::utc(run.started_unix_ms)) {
+                                (text::duration(now.saturating_sub(run.started_unix_ms)))
+                            }
+                            @if let Some(environment) = &run.environment { " · " (environment) }
+                        }
+                        @if let Some(exe) = &run.exe { p { code { (exe.display()) } } }
+                    }
                 }
             }
         }
@@ -158,36 +175,46 @@ fn deaths(crashes: &[Kept], now: u64) -> Markup {
     html! {
         @if crashes.is_empty() { p.empty { "No deaths to tell of." } }
         @else {
-            div.scroll {
-                table {
+            div.scroll tabindex="0" role="region" aria-label="Deaths, a table that scrolls" {
+                table.deaths {
                     thead { tr { th scope="col" { "Death" } th scope="col" { "Program" } th scope="col" { "When" } th scope="col" { "Report" } } }
                     tbody {
                         @for kept in crashes { (death(kept, now)) }
                     }
                 }
             }
+            @if crashes.len() == crate::limits::API_CRASHES {
+                p.empty.below { "Older ones: " code { "obit crashes list" } "." }
+            }
         }
     }
 }
 
 fn death(kept: &Kept, now: u64) -> Markup {
-    let ago = text::duration(now.saturating_sub(kept.entry.at_unix_ms));
-    let when = html! { time datetime=(text::utc(kept.entry.at_unix_ms)) { (ago) " ago" } };
+    let when = ago(kept.entry.at_unix_ms, now);
     match &kept.report {
         Some(report) => html! {
             tr {
                 td {
-                    a href={ "/crashes/" (kept.entry.id) } { span class=(colour(report)) { (report.kind) } }
-                    br; small { (report.summary) }
+                    a href={ "/crashes/" (kept.entry.id) } { span.(colour(report)) { (report.kind) } }
+                    p.summary { (report.summary) }
+                    @if let Some(exception) = report.exceptions.last().filter(|last| last.kind != report.kind) {
+                        p.summary.words { strong { (exception.kind) } @if !exception.value.is_empty() { ": " (exception.value) } }
+                    }
                 }
                 td { (report.component) }
                 td { (when) }
                 td { (state(kept)) }
             }
         },
-        None => {
-            html! { tr { td { code { (kept.entry.id) } br; small { "the file cannot be read" } } td {} td { (when) } td { (state(kept)) } } }
-        }
+        None => html! {
+            tr {
+                td { code { (kept.entry.id) } p.summary { "the file cannot be read" } }
+                td {}
+                td { (when) }
+                td { (state(kept)) }
+            }
+        },
     }
 }
 
@@ -205,27 +232,12 @@ fn state(kept: &Kept) -> Markup {
     html! { span class={ "state " (kept.state().as_str()) } { (word) } }
 }
 
-fn switches(desk: &Desk, consent: &Consent) -> Markup {
-    html! {
-        @for warning in &consent.warnings { p.warning role="alert" { (warning) } }
-        ul.switches {
-            @for channel in Channel::ALL { (switch(desk, consent, channel)) }
-        }
-        noscript { p.empty { "The switches need JavaScript; obit telemetry does the same in a terminal." } }
-    }
-}
-
-/// What would be sent, as far as it can be known without asking anybody.
-fn preview(desk: &Desk) -> Markup {
-    html! {
-        details {
-            summary { "What would be sent" }
-            @match check::preview(&desk.settings, desk.state_dir.as_deref()) {
-                Ok((name, told)) => { p { "The version query: " (told) "." } pre tabindex="0" { (name) } }
-                Err(why) => p.empty { "No version query: " (why) "." },
-            }
-            p.empty { "A crash report is the JSON on its page. The daily report, byte for byte: " code { "obit telemetry show" } "." }
-        }
+/// Colour of a result: an HTTP status, or words.
+fn outcome(result: &str) -> &'static str {
+    match result.parse() {
+        Ok(200..300) => "good",
+        Ok(_) => "bad",
+        Err::<u16, _>(_) => "plain",
     }
 }
 
@@ -235,115 +247,22 @@ fn sent(desk: &Desk, now: u64) -> Markup {
     html! {
         @if records.is_empty() { p.empty { "Nothing was sent." } }
         @else {
-            div.scroll tabindex="0" role="region" aria-labelledby="sent" {
-                table {
+            div.scroll tabindex="0" role="region" aria-label="What was sent, a table that scrolls" {
+                table.audit {
                     thead { tr { th scope="col" { "What" } th scope="col" { "Where" } th scope="col" { "When" } th scope="col" { "Result" } } }
                     tbody {
                         @for record in records.iter().rev().take(ATTEMPTS) {
                             tr {
-                                td { (record.channel) br; small { (record.what) " · " (text::size(record.bytes)) } }
-                                td { (record.to) br; small { (record.proxy) } }
-                                td { time datetime=(text::utc(record.at_unix_ms)) { (text::duration(now.saturating_sub(record.at_unix_ms))) " ago" } }
-                                td { (record.result) }
+                                td { code { (record.what) } p.summary { (record.channel) " · " (text::size(record.bytes)) } }
+                                td { code { (record.to) } p.summary { (record.proxy) } }
+                                td { (ago(record.at_unix_ms, now)) }
+                                td.(outcome(&record.result)) { (record.result) }
                             }
                         }
                     }
                 }
             }
         }
-        @if records.len() > ATTEMPTS { p.empty { "All of it: " code { "obit telemetry log" } "." } }
+        @if records.len() > ATTEMPTS { p.empty.below { "All of it: " code { "obit telemetry log" } "." } }
     }
-}
-
-/// The name of a channel's switch in `/v1/telemetry`.
-fn name(channel: Channel) -> &'static str {
-    match channel {
-        Channel::Errors => "reportErrors",
-        Channel::Daily => "telemetryEnabled",
-        Channel::Dns => "versionCheck",
-    }
-}
-
-fn switch(desk: &Desk, consent: &Consent, channel: Channel) -> Markup {
-    let wished = consent.stored.choice(channel).is_none_or(|choice| choice.on);
-    let open = consent.grant(channel).is_ok();
-    let destination = destination(desk, channel);
-    let id = format!("switch-{channel}");
-    let blocked = consent.blocks_of(channel).any(|block| block.source != crate::consent::Source::Stored);
-    html! {
-        li {
-            button.held[blocked] type="button" role="switch" id=(id) aria-checked=(wished) data-name=(name(channel)) disabled
-                aria-label=(channel.what()) aria-describedby={ (id) "-why" } { span {} }
-            div {
-                strong { (channel.what()) }
-                " " span class={ "state " (if open && destination.is_some() { "sent" } else { "off" }) } {
-                    @if !open { "off" } @else if destination.is_none() { "goes nowhere" } @else { "on" }
-                }
-                p id={ (id) "-why" } {
-                    @match &destination {
-                        Some(where_to) if open => { "Goes to " code { (where_to) } "." },
-                        None if open => { (unset(channel)) },
-                        _ => "Nothing leaves.",
-                    }
-                    @for block in consent.blocks_of(channel) { " Closed by " strong { (block.by) } "." }
-                    @if blocked { " That cannot be changed here." }
-                }
-            }
-        }
-    }
-}
-
-fn unset(channel: Channel) -> &'static str {
-    match channel {
-        Channel::Errors | Channel::Daily => "No DSN is set, so nothing leaves.",
-        Channel::Dns => "No DNS zone is set, so nothing leaves.",
-    }
-}
-
-/// `/crashes/ID`.
-pub fn crash(kept: &Kept) -> Markup {
-    let now = clock::unix_ms();
-    let Some(report) = &kept.report else {
-        return page("obit", html! { main { p.empty { "the file cannot be read" } } });
-    };
-    page(
-        &format!("{} · {}", report.kind, report.component),
-        html! {
-            a.skip href="#main" { "Skip to content" }
-            header {
-                p { a href="/" { "← all" } }
-                h1 { span class=(colour(report)) { (report.kind) } " " (report.component) }
-                p { (report.summary) }
-            }
-            main id="main" {
-                (stacks::exceptions(report))
-            section aria-label="Facts" {
-                    dl {
-                        @for (name, value) in text::rows(report, &kept.whereabouts(), now) {
-                            @if !value.is_empty() { dt { (name) } dd { (value) } }
-                        }
-                    }
-                }
-                @if let Some(tail) = &report.stderr_tail {
-                    section aria-labelledby="words" {
-                        h2 id="words" { "Last words" }
-                        pre tabindex="0" { (last_lines(&tail.text)) }
-                    }
-                }
-                (stacks::threads(report))
-            @if !report.gaps.is_empty() {
-                    section aria-labelledby="gaps" {
-                        h2 id="gaps" { "Not known" }
-                        ul { @for gap in &report.gaps { li { strong { (gap.what) } @if !gap.why.is_empty() { ": " (gap.why) } } } }
-                    }
-                }
-            }
-            footer { a href={ "/v1/crashes/" (kept.entry.id) } { "JSON" } }
-        },
-    )
-}
-
-fn last_lines(text: &str) -> String {
-    let lines: Vec<&str> = text.lines().collect();
-    lines[lines.len().saturating_sub(STDERR_LINES)..].join("\n")
 }

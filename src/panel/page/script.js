@@ -1,6 +1,7 @@
 // The switches: each stores a wish by PUT /v1/telemetry, then the page is read anew, so that it shows what is in force.
 "use strict";
-for (const button of document.querySelectorAll("button[role=switch]")) {
+// One that is held is decided elsewhere, and stays as the page has it.
+for (const button of document.querySelectorAll("button[role=switch]:not(.held)")) {
   button.disabled = false;
   button.addEventListener("click", async () => {
     button.disabled = true;

@@ -21,7 +21,7 @@ fn exception_section(exception: &Exception, is_main: bool) -> Markup {
     html! {
         section aria-label=(label) {
             h2 { @if !is_main { span.tag { "behind it" } " " } (exception.kind) }
-            @if !exception.value.is_empty() { pre tabindex="0" { (exception.value) } }
+            @if !exception.value.is_empty() { pre.wraps tabindex="0" { (exception.value) } }
             @if let Some(stack) = &exception.stack { (frames(stack)) }
         }
     }
