@@ -1,5 +1,9 @@
 //! Once a day whatever restarts and clocks do, shown with the real binary: its own state directory, and a kernel in which a day
 //! is made to have gone by (a time namespace), for no trial can wait for one.
+//!
+//! What is simulated: CLOCK_BOOTTIME and CLOCK_MONOTONIC are those of a time namespace, which a run begins in (a restart later
+//! in the hour) or is moved into as it stands (a machine that wakes up, `fixtures/programs/suspend.c`). CLOCK_REALTIME has
+//! no namespaces: that it has jumped is a state in which all was noted at other times. No machine sleeps.
 
 use crate::bed::{Bed, Running, Setup, children_of, trial};
 use crate::daily;
@@ -10,6 +14,7 @@ use crate::upgrade;
 use libtest_mimic::Trial;
 use nix::sys::signal::Signal;
 use serde_json::Value;
+use std::process::Command;
 
 const CLOCK: &[Need] = &[Need::Root, Need::Tool("unshare")];
 const DAY_MS: i64 = 86_400_000;
@@ -17,9 +22,14 @@ const DAY_MS: i64 = 86_400_000;
 pub fn trials() -> Vec<Trial> {
     vec![
         trial(
-            "fifty restarts, many of them violent, are one daily report and one question, and none is lost",
-            &[],
+            "fifty restarts in an hour, many of them violent, are one daily report and one question, and none is lost",
+            CLOCK,
             fifty,
+        ),
+        trial(
+            "a machine that was suspended for five days sends late and once, and then not before a day is over",
+            CLOCK,
+            suspended,
         ),
         trial(
             "a wall clock that jumps three days ahead brings nothing early, and a day later nothing is lost",
@@ -56,6 +66,12 @@ fn counts(server: &Server, names: &NameServer) -> (usize, usize) {
     (daily, names.asked().len())
 }
 
+/// The run in a kernel whose clock since the boot is so many seconds ahead.
+fn ahead<S: AsRef<str>>(bed: &Bed, seconds: u64, run: &[S]) -> Setup {
+    let unshare = bed.command("unshare").args(["--time", "--boottime", &seconds.to_string()]);
+    unshare.args([crate::bed::binary()]).args(["run", "--log", "debug", "--"]).args(run.iter().map(AsRef::as_ref))
+}
+
 fn fifty(bed: &Bed) {
     let server = Server::new(Mood::Status(503));
     let names = NameServer::new(Answers::says(&upgrade::record(bed, "1.6.0", "available")));
@@ -66,7 +82,8 @@ fn fifty(bed: &Bed) {
         if n == 10 {
             server.becomes(Mood::Status(200));
         }
-        let run = bed.run(&["--log", "debug"], ["sleep", "1000"]);
+        // One each 72 seconds.
+        let run = ahead(bed, n * 72, &["sleep", "1000"]);
         let run = setup(run, bed, &server, &names).start();
         let pid = run.pid();
         let signal = match n % 5 {
@@ -95,6 +112,53 @@ fn fifty(bed: &Bed) {
     let heartbeat = setup(bed.obit(["heartbeat", "--json"]), bed, &server, &names).end();
     let told: Value = serde_json::from_str(&heartbeat.stdout()).expect("JSON");
     assert!(told["next"].as_str() > told["last"].as_str(), "{told}");
+}
+
+fn suspended(bed: &Bed) {
+    const HOUR: u64 = 3600;
+    const SLEPT: u64 = 5 * 24 * HOUR;
+    let server = Server::new(Mood::Status(200));
+    let names = NameServer::new(Answers::says(&upgrade::record(bed, "1.6.0", "available")));
+    daily::due(bed);
+    upgrade::due_in(&bed.state());
+    let program = ["sh", "-c", "trap '' USR1; while :; do sleep 1000; done"];
+    let run = setup(bed.run(&["--log", "debug"], program), bed, &server, &names).start();
+    looked(&run);
+    assert_eq!(counts(&server, &names), (1, 1));
+    // One and the same obit all along. So many seconds after its start, of which it slept so many, a signal for its
+    // program wakes it up, and it looks at its clock.
+    let wakes = |asleep: u64, awake: u64| {
+        let clocks = [run.pid().to_string(), (asleep + awake).to_string(), awake.to_string()];
+        let moved = Command::new(crate::bed::program("suspend")).args(clocks).output().expect("it starts");
+        assert!(moved.status.success(), "{}", String::from_utf8_lossy(&moved.stderr));
+        run.signal(Signal::SIGUSR1);
+    };
+    let visits = || run.stderr().matches("the courier leaves").count();
+    let mut expected = visits();
+    let mut visited = || {
+        expected += 1;
+        run.until("the courier has come again and gone", || {
+            (visits() == expected && children_of(run.pid()).len() == 1).then_some(())
+        });
+        counts(&server, &names)
+    };
+    // Right after it woke up nobody looks yet; at the next look what was missed is put off by up to ten minutes.
+    wakes(SLEPT, 0);
+    wakes(SLEPT, HOUR + 100);
+    assert_eq!(visited(), (1, 1), "not at once, with all the others that woke up");
+    wakes(SLEPT, HOUR + 100 + 12 * 60);
+    assert_eq!(visited(), (2, 2), "late");
+    for hours in [3, 5, 19] {
+        wakes(SLEPT, hours * HOUR);
+        assert_eq!(visited(), (2, 2), "once, {hours} hours later");
+    }
+    // The clock goes on in leaps, so this end is missed too, by hours.
+    wakes(SLEPT, 31 * HOUR);
+    assert_eq!(visited(), (2, 2));
+    wakes(SLEPT, 31 * HOUR + 12 * 60);
+    assert_eq!(visited(), (3, 3), "and the next a day later");
+    run.signal(Signal::SIGTERM);
+    run.end();
 }
 
 /// What is kept about each of the two days.
@@ -132,9 +196,7 @@ fn jumps(bed: &Bed, days: i64) {
     upgrade::due_in(&bed.state());
     // In a kernel whose clock since the boot is so many milliseconds ahead.
     let run = |ahead_ms: u64| {
-        let ahead = ahead_ms.div_ceil(1000).to_string();
-        let unshare = bed.command("unshare").args(["--time", "--boottime", &ahead]).args([crate::bed::binary()]);
-        let run = unshare.args(["run", "--log", "debug", "--", "sleep", "1000"]);
+        let run = ahead(bed, ahead_ms.div_ceil(1000), &["sleep", "1000"]);
         let run = setup(run, bed, &server, &names).start();
         looked(&run);
         run.signal(Signal::SIGTERM);
