@@ -94,22 +94,27 @@ fn show(settings: &Settings, channels: &[Channel]) -> Result<(), String> {
     let mut out = output::stdout();
     let note = |sentence: &str| say(Level::Info, sentence);
     let dir = place::existing(settings).ok();
-    let spool = dir.as_deref().map(Spool::open).transpose().map_err(|error| error.to_string())?;
+    let opened = dir.as_deref().map(Spool::open).transpose();
+    let spool = opened.as_ref().ok().and_then(Option::as_ref);
     let signer = Signer::new(settings, dir.as_deref());
     let waiting = || {
-        let entries = spool.iter().flat_map(|spool| spool.entries_in(State::Pending));
+        let entries = spool.into_iter().flat_map(|spool| spool.entries_in(State::Pending));
         entries.filter(|entry| entry.kind.channel() == Channel::Errors).collect::<Vec<_>>()
     };
     let envelope = |entry: &Entry| {
-        let content = spool.as_ref()?.read(entry).ok()?;
+        let content = spool?.read(entry).ok()?;
         let content = Content::parse(entry, &content)?;
         content.envelope(&signer.sender(content.host()), Size::Whole, entry.attempts, clock::unix_ms())
     };
     for channel in channels {
         match channel {
             Channel::Errors => {
+                if let Err(error) = &opened {
+                    note(&format!("errors: {error}"));
+                    continue;
+                }
                 let mut entries = waiting();
-                let last = || spool.iter().flat_map(Spool::entries).find(|entry| entry.kind == Kind::Crash);
+                let last = || spool.into_iter().flat_map(Spool::entries).find(|entry| entry.kind == Kind::Crash);
                 if entries.is_empty() {
                     let last = last();
                     note(match last {

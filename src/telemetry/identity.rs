@@ -161,7 +161,7 @@ impl Identity {
     ) -> Result<(Identity, Option<String>), String> {
         let kept = match state_dir {
             None => {
-                Err("there is no state directory yet, so these ids are an example: the first start makes those that \
+                Err("there is no state directory of ours here yet, so these ids are an example: the first start makes those that \
                          are sent, and keeps them"
                     .to_owned())
             }

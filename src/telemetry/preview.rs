@@ -35,16 +35,13 @@ pub struct Report {
 
 /// What waits, else what a report made at this moment would be. Asks the inventory, for as long as that takes.
 pub fn report(settings: &Settings, state_dir: Option<&Path>) -> Result<Report, String> {
-    match waiting(settings, state_dir)? {
-        Some(report) => Ok(report),
-        None => fresh(settings, state_dir),
-    }
+    waiting(settings, state_dir).map_or_else(|| fresh(settings, state_dir), Ok)
 }
 
-/// What waits in the spool.
-pub fn waiting(settings: &Settings, state_dir: Option<&Path>) -> Result<Option<Report>, String> {
-    let Some(dir) = state_dir else { return Ok(None) };
-    let spool = Spool::open(dir).map_err(|error| error.to_string())?;
+/// What waits in the spool; where there is none that we may open, nothing does.
+pub fn waiting(settings: &Settings, state_dir: Option<&Path>) -> Option<Report> {
+    let dir = state_dir?;
+    let spool = Spool::open(dir).ok()?;
     let signer = Signer::new(settings, Some(dir));
     let mut report = Report { envelopes: Vec::new(), daily: None, waits: true, example: None };
     for entry in spool.entries_in(State::Pending) {
@@ -58,7 +55,7 @@ pub fn waiting(settings: &Settings, state_dir: Option<&Path>) -> Result<Option<R
             report.daily = Some(daily);
         }
     }
-    Ok((!report.envelopes.is_empty()).then_some(report))
+    (!report.envelopes.is_empty()).then_some(report)
 }
 
 /// One made at this moment.

@@ -114,7 +114,7 @@ fn example(bed: &Bed) {
         lines[2]["tags"]["cluster.id"].as_str().expect("a hash").to_owned()
     };
     let before = show();
-    before.code(0).complains("daily: there is no state directory yet, so these ids are an example");
+    before.code(0).complains("daily: there is no state directory of ours here yet, so these ids are an example");
     bed.under(["true"]).end().code(0);
     let after = [show(), show()];
     for ended in &after {

@@ -22,10 +22,9 @@ pub type Shown = Result<Report, String>;
 pub fn at_hand(desk: &Desk) -> Option<Shown> {
     let dir = desk.state_dir.as_deref();
     match preview::waiting(&desk.settings, dir) {
-        Ok(Some(report)) => Some(Ok(report)),
-        Ok(None) if desk.settings.inventory.is_some() => None,
-        Ok(None) => Some(preview::fresh(&desk.settings, dir)),
-        Err(why) => Some(Err(why)),
+        Some(report) => Some(Ok(report)),
+        None if desk.settings.inventory.is_some() => None,
+        None => Some(preview::fresh(&desk.settings, dir)),
     }
 }
 
