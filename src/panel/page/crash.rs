@@ -37,7 +37,8 @@ pub fn crash(kept: &Kept) -> Markup {
                 @if let Some(tail) = &report.stderr_tail {
                     section aria-labelledby="words" {
                         h2 id="words" { "Last words" }
-                        pre tabindex="0" { (last_lines(&tail.text)) }
+                        @if tail.text.trim().is_empty() { p.empty { "It wrote nothing to stderr." } }
+                        @else { pre tabindex="0" { (last_lines(&tail.text)) } }
                     }
                 }
                 (stacks::threads(report))
