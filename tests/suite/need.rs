@@ -14,6 +14,8 @@ pub enum Need {
     Tool(&'static str),
     /// core_pattern names a file in the process's own directory.
     PlainCores,
+    /// Registers of x86-64, by which a process is lent system calls.
+    X86,
     /// We are root: then obit may trace whatever it starts.
     Root,
     /// obit itself with the fault points of a debug build.
@@ -42,6 +44,7 @@ impl Need {
                 let is_plain = pattern.starts_with("core") && !pattern.contains('/');
                 (!is_plain).then(|| format!("core_pattern is {:?}, no plain file", pattern.trim()))
             }
+            Need::X86 => (!cfg!(target_arch = "x86_64")).then(|| "needs x86-64".to_owned()),
             Need::Root => (!nix::unistd::geteuid().is_root()).then(|| "needs root".to_owned()),
             Need::Tool(name) => (!on_path(name)).then(|| format!("no {name} on PATH")),
             Need::FaultPoints => (!cfg!(debug_assertions) || std::env::var_os("OBIT_TEST_INIT").is_some())
