@@ -6,6 +6,7 @@
 
 #![forbid(unsafe_code)]
 
+use crate::sys::regular::{self, Link};
 use serde_json::{Map, Value};
 use std::io::Read as _;
 use std::path::Path;
@@ -66,10 +67,7 @@ impl Field {
 impl ClusterSpec {
     /// Reads the file as it is now.
     pub fn read(path: &Path) -> Result<ClusterSpec, String> {
-        let file = std::fs::File::open(path).map_err(|error| error.to_string())?;
-        if !file.metadata().is_ok_and(|status| status.is_file()) {
-            return Err("it is no file".to_owned());
-        }
+        let file = regular::open(path, Link::Followed).map_err(|error| error.to_string())?;
         let mut text = String::new();
         file.take(FILE_BYTES + 1).read_to_string(&mut text).map_err(|error| error.to_string())?;
         if text.len() as u64 > FILE_BYTES {

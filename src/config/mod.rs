@@ -8,9 +8,11 @@ pub mod value;
 
 use crate::limits;
 use crate::say;
+use crate::sys::regular::{self, Link};
 use crate::sys::signal::Signal;
 use options::{SETTINGS, Setting};
 use std::fmt;
+use std::io::{self, Read as _};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -18,7 +20,7 @@ use std::time::Duration;
 /// Whether a program is traced.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Capture {
-    /// Where it changes nothing for the program.
+    /// Where it does little to the program.
     Auto,
     Off,
     /// Wherever the kernel allows it.
@@ -140,7 +142,7 @@ impl Default for Settings {
             report_wait: limits::REPORT_WAIT,
             termination_log: Some(PathBuf::from("/dev/termination-log")),
             debug_dirs: Vec::new(),
-            capture: Capture::Auto,
+            capture: Capture::Off,
             minidump: false,
             dsn: None,
             release: None,
@@ -231,6 +233,7 @@ pub type Flag = (usize, String);
 
 /// Read when it exists and no other is named.
 const DEFAULT_FILE: &str = "/etc/obit/obit.toml";
+const FILE_BYTES: u64 = 1024 * 1024;
 
 /// Puts the sources together. A bad flag or file is an error: somebody just wrote it. A bad variable is a warning: a
 /// container must not stay down for it.
@@ -268,7 +271,7 @@ pub fn load(
 
 fn read_file(path: &Path, loaded: &mut Loaded) -> Result<(), String> {
     let failed = |why: &dyn fmt::Display| format!("configuration file {}: {why}", path.display());
-    let text = std::fs::read_to_string(path).map_err(|error| failed(&error))?;
+    let text = text_of(path).map_err(|error| failed(&error))?;
     let table: toml::Table = text.parse().map_err(|error: toml::de::Error| failed(&error.message()))?;
     // All that is wrong with it at once: nobody wants to start as often as there are mistakes.
     let mut wrong = Vec::new();
@@ -288,6 +291,16 @@ fn read_file(path: &Path, loaded: &mut Loaded) -> Result<(), String> {
         }
     }
     if wrong.is_empty() { Ok(()) } else { Err(failed(&wrong.join("; "))) }
+}
+
+/// Of a regular file: PID 1 must not wait for a FIFO's writer, nor read for ever.
+fn text_of(path: &Path) -> io::Result<String> {
+    let mut text = String::new();
+    regular::open(path, Link::Followed)?.take(FILE_BYTES + 1).read_to_string(&mut text)?;
+    if text.len() as u64 > FILE_BYTES {
+        return Err(io::Error::new(io::ErrorKind::FileTooLarge, "it is larger than any configuration"));
+    }
+    Ok(text)
 }
 
 fn plain_text(value: &toml::Value) -> String {
@@ -380,6 +393,10 @@ mod tests {
         std::fs::write(&file, "stop_grase = 3").unwrap();
         let sentence = load_with(&[], &[], Some(&file)).unwrap_err();
         assert!(sentence.ends_with("there is no setting \"stop_grase\"; did you mean \"stop_grace\"?"), "{sentence}");
+        let fifo = dir.path().join("fifo");
+        nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::S_IRWXU).unwrap();
+        let sentence = load_with(&[], &[], Some(&fifo)).unwrap_err();
+        assert!(sentence.ends_with("not a regular file"), "{sentence}");
     }
 
     #[test]

@@ -209,7 +209,7 @@ pub static SETTINGS: &[Setting] = &[
         also: &[],
         value: Some("auto|off|ptrace"),
         section: Report,
-        help: "Trace the program, to read its stacks as it dies: where it changes nothing for it, never, always [default: auto]",
+        help: "Trace the program, to read its stacks as it dies: where little speaks against it, never, always [default: off]",
         apply: capture,
         show: |s| show_capture(s.capture).to_owned(),
     },

@@ -24,6 +24,8 @@ use std::path::Path;
 pub struct Caller {
     /// The signal mask, which the child gets back.
     pub mask: Set,
+    /// SIGCHLD was ignored, which the child gets back, too.
+    pub ignores_children: bool,
     /// Which of 0, 1 and 2 were closed.
     pub closed_stdio: [bool; 3],
 }
@@ -31,7 +33,11 @@ pub struct Caller {
 impl Caller {
     /// The first thing the process does: from here on no signal is lost, and no fd of ours can be taken for stdio.
     pub fn seize() -> Caller {
-        Caller { mask: signal::block_all(), closed_stdio: fd::occupy_closed_stdio() }
+        Caller {
+            mask: signal::block_all(),
+            ignores_children: signal::hear_of_children(),
+            closed_stdio: fd::occupy_closed_stdio(),
+        }
     }
 }
 
@@ -97,6 +103,7 @@ pub fn start(
             stderr: child_end.as_ref().map(|end| end.write.as_fd()),
             both_streams: child_end.as_ref().is_some_and(|end| end.both_streams),
             mask: caller.mask,
+            ignores_children: caller.ignores_children,
         },
         before_exec,
     )?;

@@ -200,6 +200,19 @@ pub fn set_default(signal: Signal) {
     unsafe { libc::signal(signal.number(), libc::SIG_DFL) };
 }
 
+/// Makes sure that we are told of the ends of our children, and that they stay to be collected; whether our caller had SIGCHLD
+/// ignored, which the child is to have back.
+pub fn hear_of_children() -> bool {
+    // SAFETY: SIG_DFL installs no code.
+    unsafe { libc::signal(libc::SIGCHLD, libc::SIG_DFL) == libc::SIG_IGN }
+}
+
+/// Has this process ignore the ends of its children. Async-signal-safe.
+pub fn ignore_children() {
+    // SAFETY: SIG_IGN installs no code.
+    unsafe { libc::signal(libc::SIGCHLD, libc::SIG_IGN) };
+}
+
 /// Has abort(3) call this first: it unblocks SIGABRT and raises it. The child of a fork before this is none the wiser.
 pub fn call_on_abort(handler: extern "C" fn(libc::c_int)) {
     // SAFETY: an all-zero sigaction is valid: an empty mask, no flags.

@@ -3,7 +3,7 @@
 //! Between fork and exec the child makes system calls only; everything that needs memory is made ready before. See
 //! fork(2), execve(2).
 
-use super::signal::{Set, set_mask};
+use super::signal::{self, Set, set_mask};
 use super::{check, fd, process, tty};
 use std::ffi::{CStr, CString, OsStr, OsString};
 use std::io;
@@ -80,6 +80,8 @@ pub struct Setting<'a> {
     pub both_streams: bool,
     /// The signal mask our caller gave us.
     pub mask: Set,
+    /// Our caller ignored SIGCHLD.
+    pub ignores_children: bool,
 }
 
 /// A child between fork and exec.
@@ -179,6 +181,9 @@ fn become_child(setting: &Setting<'_>) {
     if let Some(directory) = setting.directory {
         // SAFETY: a number only.
         unsafe { libc::fchdir(directory.as_raw_fd()) };
+    }
+    if setting.ignores_children {
+        signal::ignore_children();
     }
     set_mask(setting.mask);
 }

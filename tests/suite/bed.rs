@@ -173,6 +173,8 @@ impl Bed {
                 ("PATH".into(), path),
                 ("HOME".into(), self.directory.path().into()),
                 ("OBIT_STATE_DIR".into(), self.state().into()),
+                // With the tracer everything must hold that holds without, but for what README names.
+                ("OBIT_CAPTURE".into(), "auto".into()),
             ],
             stdin: Vec::new(),
             slow_stderr: false,
