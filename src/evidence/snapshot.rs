@@ -226,6 +226,11 @@ impl SignalInfo {
         })
     }
 
+    /// Whether the program came upon a breakpoint that is written in its own code.
+    pub fn is_of_a_breakpoint(&self) -> bool {
+        (self.number, self.code) == (libc::SIGTRAP, SI_KERNEL)
+    }
+
     /// The name of `si_code`, where sigaction(2) gives it one.
     pub fn code_name(&self) -> Option<&'static str> {
         let name = match (self.number, self.code) {
@@ -280,7 +285,7 @@ impl SignalInfo {
             (_, _, Some(pid)) => Some(format!("sent by pid {pid}, uid {}", self.sender_uid.unwrap_or_default())),
             (Some("SI_KERNEL"), None, None) => Some(match self.number {
                 libc::SIGSEGV => "a general protection fault, whose address is not known".to_owned(),
-                libc::SIGTRAP => "a breakpoint instruction".to_owned(),
+                _ if self.is_of_a_breakpoint() => "a breakpoint instruction".to_owned(),
                 _ => "sent by the kernel".to_owned(),
             }),
             (Some(code), None, None) => Some(code.to_owned()),

@@ -14,7 +14,7 @@ mod pages;
 
 use super::images::{self, LoadedImage};
 use super::memory::Memory;
-use super::snapshot::{Registers, SignalInfo, Snapshot, Thread};
+use super::snapshot::{Arch, Registers, SignalInfo, Snapshot, Thread};
 use super::stack::Trust;
 use cfi::{Cfi, NoCaller, Row};
 use cpu::Cpu;
@@ -37,6 +37,8 @@ pub struct Call {
     pub pc: u64,
     /// It was called and will be returned to, so the call is the instruction before `pc`; else it was interrupted at `pc`.
     pub is_return: bool,
+    /// It was interrupted by the instruction before `pc`, which has been carried out.
+    pub is_trap: bool,
     /// What a signal handler returns to: the kernel pushed it on what it interrupted.
     pub is_signal_frame: bool,
     pub trust: Trust,
@@ -45,7 +47,8 @@ pub struct Call {
 impl Call {
     /// An address within the instruction that was under way.
     pub fn instruction(self) -> u64 {
-        if self.is_return && !self.is_signal_frame { self.pc.saturating_sub(1) } else { self.pc }
+        let is_behind = (self.is_return || self.is_trap) && !self.is_signal_frame;
+        if is_behind { self.pc.saturating_sub(1) } else { self.pc }
     }
 }
 
@@ -75,9 +78,12 @@ pub fn all(snapshot: &Snapshot, memory: &impl Memory, images: &[LoadedImage]) ->
         .map(|(place, thread)| {
             let pages = Pages::new(memory);
             let mut calls = Kept::default();
-            walker.walk(&thread.registers, &pages, left.min(STEPS), &mut calls);
+            let left_behind = if thread.crashed { walker.left_behind(thread, &pages) } else { None };
+            let signals = [snapshot.signal.filter(|_| thread.crashed), left_behind];
+            let is_trap = signals.into_iter().flatten().any(|signal| walker.is_trap(signal));
+            walker.walk(&thread.registers, is_trap, &pages, left.min(STEPS), &mut calls);
             left = left.saturating_sub(calls.seen);
-            let fault = if thread.crashed { calls.fault.or_else(|| walker.left_behind(thread, &pages)) } else { None };
+            let fault = calls.fault.filter(|_| thread.crashed).or(left_behind);
             let (calls, omitted) = calls.finish();
             let unwound = Unwound {
                 tid: thread.tid,
@@ -131,9 +137,9 @@ struct Walker<'a> {
 }
 
 impl Walker<'_> {
-    fn walk(&self, registers: &Registers, memory: &impl Memory, steps: u64, kept: &mut Kept) {
+    fn walk(&self, registers: &Registers, is_trap: bool, memory: &impl Memory, steps: u64, kept: &mut Kept) {
         let mut cpu = Cpu::of(registers);
-        let mut call = Call { pc: cpu.pc, is_return: false, is_signal_frame: false, trust: Trust::Context };
+        let mut call = Call { pc: cpu.pc, is_return: false, is_trap, is_signal_frame: false, trust: Trust::Context };
         for _ in 0..steps {
             let caller = self.caller(&cpu, call, memory);
             call.is_signal_frame = caller.as_ref().is_some_and(|(_, found)| !found.is_return);
@@ -146,7 +152,8 @@ impl Walker<'_> {
                 call.is_return = false;
             }
             kept.push(call);
-            let Some((next, found)) = caller else { return };
+            let Some((next, mut found)) = caller else { return };
+            found.is_trap = call.is_signal_frame && kept.fault.is_some_and(|fault| self.is_trap(fault));
             // Outwards is upwards, except from a handler that ran on a stack of its own.
             let onwards = match (cpu.sp(), next.sp()) {
                 (Some(before), Some(after)) => {
@@ -168,11 +175,16 @@ impl Walker<'_> {
         (signal.code <= 0 && is_own).then_some(signal.number)
     }
 
+    /// Whether it leaves the program counter behind the instruction that it is of. An `int3` of x86 does, a `brk` of ARM does not.
+    fn is_trap(&self, signal: SignalInfo) -> bool {
+        self.snapshot.arch == Arch::X86_64 && signal.is_of_a_breakpoint()
+    }
+
     /// The registers of the caller and the call that they stand at.
     fn caller(&self, cpu: &Cpu, call: Call, memory: &impl Memory) -> Option<(Cpu, Call)> {
         let told = |cpu: Cpu, is_return: bool, trust: Trust| {
             let pc = cpu.pc;
-            Some((cpu, Call { pc, is_return, is_signal_frame: false, trust }))
+            Some((cpu, Call { pc, is_return, is_trap: false, is_signal_frame: false, trust }))
         };
         let row = self.table(call.instruction()).and_then(|(table, bias)| {
             let row = table.row(call.instruction().wrapping_sub(bias))?;

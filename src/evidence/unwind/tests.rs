@@ -108,7 +108,7 @@ fn a_guess_is_what_stands_behind_a_call_and_says_that_it_is_one() {
 #[test]
 fn a_stack_too_deep_to_be_kept_is_kept_at_its_ends() {
     let mut kept = Kept::default();
-    let call = |pc| Call { pc, is_return: true, is_signal_frame: false, trust: Trust::Cfi };
+    let call = |pc| Call { pc, is_return: true, is_trap: false, is_signal_frame: false, trust: Trust::Cfi };
     (0..1000).for_each(|pc| kept.push(call(pc)));
     let (calls, omitted) = kept.finish();
     assert_eq!(calls.len(), INNERMOST + OUTERMOST);
@@ -197,4 +197,37 @@ fn what_a_handler_was_called_for_is_found_below_the_stack_when_it_has_returned()
     // It is of an interruption elsewhere.
     assert_eq!(found(CODE + 0x501, top), None);
     assert_eq!(found(CODE + 0x500, top + 8), None);
+}
+
+#[test]
+fn a_breakpoint_was_reached_where_its_instruction_is_not_behind_it() {
+    let instructions = |registers: Registers, signal, pieces| {
+        let snapshot = Snapshot { signal: Some(signal), ..snapshot(registers.arch(), registers) };
+        let unwound = all(&snapshot, &Pieces::new(pieces), &[]);
+        unwound[0].calls.iter().map(|call| (call.pc, call.instruction())).collect::<Vec<_>>()
+    };
+    let signal = |number, code| SignalInfo { number, code, fault_address: None, sender_pid: None, sender_uid: None };
+    let kernels = 0x80;
+    let table = [
+        (x86_64(CODE + 0x10, STACK, 0), signal(libc::SIGTRAP, kernels), CODE + 0xf),
+        // A single step, a fault, another machine.
+        (x86_64(CODE + 0x10, STACK, 0), signal(libc::SIGTRAP, 2), CODE + 0x10),
+        (x86_64(CODE + 0x10, STACK, 0), signal(libc::SIGSEGV, kernels), CODE + 0x10),
+        (aarch64(CODE + 0x10, STACK, 0, 0), signal(libc::SIGTRAP, kernels), CODE + 0x10),
+    ];
+    for (registers, signal, expected) in table {
+        assert_eq!(instructions(registers, signal, Vec::new()), [(CODE + 0x10, expected)], "{signal:?}");
+    }
+    // Its handler raised it again, in itself and after it had returned.
+    let mut frame = vec![0; 304 + 128];
+    frame[40 + 15 * 8..40 + 17 * 8].copy_from_slice(&words(&[STACK + 0x800, CODE + 0x500]));
+    frame[304..308].copy_from_slice(&libc::SIGTRAP.to_le_bytes());
+    frame[312..316].copy_from_slice(&kernels.to_le_bytes());
+    let code = vec![0x48, 0xc7, 0xc0, 0x0f, 0, 0, 0, 0x0f, 0x05];
+    let raised = signal(libc::SIGTRAP, -6);
+    let pieces = vec![(CODE, code), (STACK, frame)];
+    let within = instructions(x86_64(CODE, STACK, 0), raised, pieces.clone());
+    assert_eq!(within, [(CODE, CODE), (CODE + 0x500, CODE + 0x4ff)]);
+    let after = instructions(x86_64(CODE + 0x500, STACK + 0x800, 0), raised, pieces);
+    assert_eq!(after, [(CODE + 0x500, CODE + 0x4ff)]);
 }
