@@ -60,8 +60,13 @@ pub fn name(unwound: Vec<Unwound>, images: &[LoadedImage], roots: &Roots) -> Aut
     let mut known: HashMap<u64, Vec<Frame>> = HashMap::new();
     let mut left = FRAMES;
     let fault = unwound.iter().find_map(|thread| thread.fault);
-    let threads: Vec<ThreadStack> =
-        unwound.into_iter().map(|thread| namer.thread(thread, &mut known, &mut left)).collect();
+    // The one that crashed has its share of what there is, and nothing of it is left out.
+    let mut places: Vec<usize> = (0..unwound.len()).collect();
+    places.sort_by_key(|place| !unwound[*place].crashed);
+    let mut named: Vec<(usize, ThreadStack)> =
+        places.into_iter().map(|place| (place, namer.thread(&unwound[place], &mut known, &mut left))).collect();
+    named.sort_by_key(|(place, _)| *place);
+    let threads: Vec<ThreadStack> = named.into_iter().map(|(_, thread)| thread).collect();
     let frames = threads.iter().flat_map(|thread| &thread.stack.frames);
     let used: HashSet<u64> = frames.filter_map(|frame| frame.image_address).collect();
     let gaps = namer.symbols.iter().filter_map(|symbols| symbols.get()?.as_ref()?.gap()).map(str::to_owned).collect();
@@ -91,7 +96,7 @@ struct Namer<'a> {
 }
 
 impl Namer<'_> {
-    fn thread(&self, thread: Unwound, known: &mut HashMap<u64, Vec<Frame>>, left: &mut usize) -> ThreadStack {
+    fn thread(&self, thread: &Unwound, known: &mut HashMap<u64, Vec<Frame>>, left: &mut usize) -> ThreadStack {
         let mut frames = Vec::new();
         let mut omitted = None;
         for (i, call) in thread.calls.iter().enumerate() {
@@ -104,7 +109,7 @@ impl Namer<'_> {
                 omitted.get_or_insert(Omitted { before: frames.len(), frames: (thread.calls.len() - i) as u64 });
                 break;
             }
-            let named = known.entry(call.instruction()).or_insert_with(|| self.frames(*call));
+            let named = known.entry(call.instruction()).or_insert_with(|| self.frames(*call, thread.crashed));
             *left = left.saturating_sub(named.len());
             let told = |frame: &Frame| Frame { address: Some(call.pc), trust: Some(call.trust), ..frame.clone() };
             frames.extend(named.iter().map(told));
@@ -113,7 +118,7 @@ impl Namer<'_> {
         let registers = thread.registers.all().map(|(name, value)| (name.to_owned(), value)).collect();
         ThreadStack {
             tid: thread.tid.unsigned_abs().into(),
-            name: thread.name,
+            name: thread.name.clone(),
             state: None,
             crashed: thread.crashed,
             stack: Stack { frames, registers, omitted },
@@ -121,10 +126,14 @@ impl Namer<'_> {
     }
 
     /// Innermost first: functions that were inlined there stand before the one they are in.
-    fn frames(&self, call: Call) -> Vec<Frame> {
+    fn frames(&self, call: Call, is_crash: bool) -> Vec<Frame> {
         let Some(image) = images::at(self.images, call.instruction()) else { return vec![Frame::default()] };
         let address = image.svma(call.instruction());
-        let mut frames = self.symbols(image).map(|symbols| symbols.frames(address)).unwrap_or_default();
+        let frames = self.symbols(image).map(|symbols| match is_crash {
+            true => symbols.frames(address),
+            false => symbols.frames_in_brief(address),
+        });
+        let mut frames = frames.unwrap_or_default();
         if call.is_signal_frame {
             // Whatever it is called, and mostly it is not.
             frames = vec![Frame { function: Some(SIGNAL_FRAME.to_owned()), ..Frame::default() }];

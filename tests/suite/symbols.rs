@@ -28,6 +28,7 @@ pub fn trials() -> Vec<Trial> {
         trial("split debug information is read from its units and from its package", &[Need::Tool("dwp")], split),
         trial("a program with wrong bytes or without its end does no harm", &[OBJCOPY, Need::Tool("xz")], hostile),
         trial("debug information that dwz shared out is read", &[OBJCOPY, Need::Tool("dwz")], shared),
+        trial("a large library of the system is told in brief by its symbols and lines alone", &[], brief),
     ]
 }
 
@@ -426,6 +427,55 @@ fn shared(bed: &Bed) {
     let like = built(&directory, "gcc", "shop", C, &["-g", "-O2"]);
     assert_told(&inlined(&bare, &like, &Roots::default()), "a debug file that dwz shared out");
     assert_told(&inlined(&directory.join("twin"), &like, &Roots::default()), "a program that dwz shared out");
+}
+
+/// Three units, each with a MiB of debug information that nobody asks for.
+fn brief(bed: &Bed) {
+    let directory = bed.path("");
+    let much: String = (0..12_000).map(|n| format!("struct much_{n} {{ int a_{n}; char b_{n}; }};\n")).collect();
+    fs::write(directory.join("much.h"), much).unwrap();
+    let unit = |name: &str, source: &str| fs::write(directory.join(name), source).unwrap();
+    unit("before.c", "#include \"much.h\"\nint before(int n) {\n    return n + 1;\n}\n");
+    unit("shop.c", &format!("#include \"much.h\"\n{C}"));
+    unit("behind.c", "#include \"much.h\"\nint behind(int n) {\n    return n + 2;\n}\n");
+    let sources = ["before.c", "shop.c", "behind.c"];
+    let flags = ["-g", "-O2", "-fno-eliminate-unused-debug-types", "-shared", "-fPIC", "-o"];
+    let library = |directories: &str, version: &str, packing: &str| {
+        let place = directory.join(directories);
+        fs::create_dir_all(&place).unwrap();
+        let library = place.join("libm.so.6");
+        run(&directory, "gcc", &[&flags[..], &[text(&library), version, packing], &sources].concat());
+        library
+    };
+    let packed = library("packed", "-gdwarf-5", "-gz=zlib");
+    let all = instructions(&packed, |name| ["before", "hidden", "open_shop", "main", "behind"].contains(&name));
+    // Each by itself, so that one does not help the other.
+    let (whole, in_brief) = (symbols(&packed, &Roots::default()), symbols(&packed, &Roots::default()));
+    let mut parted = 0;
+    for address in &all {
+        let (whole, brief) = (whole.frames(*address), in_brief.frames_in_brief(*address));
+        let (first, last) = (whole.first().expect("known"), whole.last().expect("known"));
+        let place = |frame: &Frame| (frame.file.clone(), frame.line, frame.column);
+        assert_eq!(brief.len(), 1, "{address:#x}");
+        assert_eq!(place(&brief[0]), place(first), "{address:#x}");
+        assert_eq!((&brief[0].function, brief[0].in_app), (&last.function, last.in_app), "{address:#x}");
+        parted += usize::from(whole.len() > 1);
+    }
+    assert!(parted > 10, "{parted}");
+    // What is soon at hand, has no directories of its own, or is the program's, is told as ever.
+    let others = [("soon", "-gdwarf-5", "-gz=none"), ("older", "-gdwarf-4", "-gz=zlib")];
+    let mut others: Vec<PathBuf> = others.map(|(name, version, packing)| library(name, version, packing)).into();
+    others.push(directory.join("libshop.so"));
+    fs::copy(&packed, &others[2]).unwrap();
+    for library in others {
+        let symbols = symbols(&library, &Roots::default());
+        let hidden = instructions(&library, |name| name == "hidden");
+        let is_parted = |address: &u64| symbols.frames_in_brief(*address).len() > 1;
+        assert!(hidden.iter().any(is_parted), "{}", library.display());
+        for address in hidden {
+            assert_eq!(symbols.frames_in_brief(address), symbols.frames(address), "{address:#x}");
+        }
+    }
 }
 
 /// Each copy is wrong in another way, and asked about every tenth instruction.

@@ -5,6 +5,7 @@
 use super::bounded::{Bounded, Purse};
 use super::elf::Elf;
 use super::file::{self, DebugFile};
+use super::lines::Lines;
 use super::sections::{has_dwarf, is_read, section};
 use super::units::Units;
 use super::unpacked::Unpacked;
@@ -25,6 +26,7 @@ pub struct Dwarf {
     source: Elf<'static>,
     sections: Unpacked,
     units: Units,
+    lines: Lines,
     whole: OnceCell<Option<Whole>>,
     /// The program and its debug file.
     program: Option<PathBuf>,
@@ -58,6 +60,7 @@ impl Dwarf {
             source,
             sections: Unpacked::of(&source, roots.purse()),
             units: Units::default(),
+            lines: Lines::default(),
             whole: OnceCell::new(),
             program: program.map(Path::to_owned),
             debug: debug.map(|debug| debug.path.clone()),
@@ -76,6 +79,18 @@ impl Dwarf {
         }
         let whole = self.whole.get_or_init(|| self.all());
         whole.as_ref().map(|whole| purse.spend(|| self.in_context(&whole.context, address))).unwrap_or_default()
+    }
+
+    /// The place of the address in the source, where all that there is of it would take long and this does not.
+    pub fn place(&self, address: u64) -> Option<Call> {
+        if !self.sections.is_far() {
+            return None;
+        }
+        self.roots.purse().spend(|| {
+            let behind = self.units.place(address, &self.sections)?;
+            let lines = self.lines.of(behind, &self.sections)?;
+            self.in_context(&lines, address).pop().filter(|call| call.line.is_some())
+        })
     }
 
     fn all(&self) -> Option<Whole> {

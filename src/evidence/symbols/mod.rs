@@ -13,6 +13,7 @@ pub mod elf;
 mod file;
 mod gomodule;
 mod gopclntab;
+mod lines;
 mod roots;
 mod sections;
 mod table;
@@ -74,6 +75,16 @@ impl Symbols {
     /// A return address points behind its call: the caller asks for the byte before it. `address`, `package`,
     /// `image_address` and `trust` are the caller's to fill, and `symbol_address` is without the bias.
     pub fn frames(&self, address: u64) -> Vec<Frame> {
+        self.frames_to(address, Depth::Inlined)
+    }
+
+    /// The same. But where functions that were inlined could only be told after much has been unpacked, in a large library of the
+    /// system, it is the function by its symbol and the line.
+    pub fn frames_in_brief(&self, address: u64) -> Vec<Frame> {
+        self.frames_to(address, Depth::Line)
+    }
+
+    fn frames_to(&self, address: u64, depth: Depth) -> Vec<Frame> {
         // Functions that the linker dropped stay in the debug information, at 0.
         let Some(elf) = self.elf.as_ref().filter(|elf| elf.is_code(address)) else { return Vec::new() };
         // Go's own table is complete, and at hand at once; what it does not know is C.
@@ -81,9 +92,14 @@ impl Symbols {
             return go.calls.into_iter().map(|call| called(call, go.entry)).collect();
         }
         let symbol = self.table(elf).at(address);
+        if let (Some(symbol), Depth::Line, true) = (symbol, depth, self.is_systems())
+            && let Some(place) = self.dwarf(elf).and_then(|dwarf| dwarf.place(address))
+        {
+            return vec![self.named(symbol, place)];
+        }
         let calls = self.dwarf(elf).map(|dwarf| dwarf.calls(address)).unwrap_or_default();
         if calls.is_empty() {
-            return symbol.map(|symbol| self.named(symbol)).into_iter().collect();
+            return symbol.map(|symbol| self.named(symbol, Call::default())).into_iter().collect();
         }
         let last = calls.len() - 1;
         let frames = calls.into_iter().enumerate();
@@ -145,16 +161,25 @@ impl Symbols {
         }
     }
 
-    /// The frame that a symbol alone makes.
-    fn named(&self, symbol: &Symbol) -> Frame {
+    /// The frame that a symbol makes, at a place that may be known.
+    fn named(&self, symbol: &Symbol, place: Call) -> Frame {
         let name = symbol.name();
         let is_rust = demangle::is_rust(&name);
-        self.told(Call { name: Some(name), is_rust, ..Call::default() }, Some(symbol), Some(symbol))
+        self.told(Call { name: Some(name), is_rust, ..place }, Some(symbol), Some(symbol))
     }
 
     fn is_systems(&self) -> bool {
         self.path.as_deref().and_then(Path::to_str).is_some_and(own::is_system_library)
     }
+}
+
+/// How much is told of an address.
+#[derive(Clone, Copy)]
+enum Depth {
+    /// All that is known.
+    Inlined,
+    /// What is soon at hand.
+    Line,
 }
 
 /// The frame of a Go function, named as Go's tracebacks name it: without the types that a generic one was made for.

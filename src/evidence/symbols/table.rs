@@ -51,6 +51,8 @@ impl Table {
                     let name = table.symbol_name(LittleEndian, symbol).ok()?;
                     function(elf, symbol, name)
                 });
+                // Once, and not by doubling: each page that is touched costs as much as fifty symbols.
+                symbols.reserve(table.len().min(room));
                 symbols.extend(functions.take(room));
             }
         }
