@@ -185,6 +185,8 @@ pub struct Case {
     /// The same file after the death.
     pub oom_after: Option<Vec<u8>>,
     pub stop: Option<Stop>,
+    /// Where the program was last seen to work; `None` if it was seen nowhere.
+    pub last_directory: Option<PathBuf>,
     /// `None` when the tail is switched off or stderr is a terminal.
     pub stderr_tail: Option<Tail>,
     /// Why something above is missing, in words.

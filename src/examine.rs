@@ -85,8 +85,7 @@ pub fn examine(
     let host = host::Sources::read();
     let exe = case.run.exe.as_deref().filter(|_| case.subject == Subject::Main).and_then(open_to_look);
     let captured = capture.map(|capture| finished(&capture.done, settings).then_some(capture.found));
-    // What was seen at the death is worth more than what was written after it.
-    let core = if captured.is_some() { None } else { core_of(&case) };
+    let cores = core_of(&case);
     let java_log = case.pid.filter(|_| !good_end).and_then(|pid| java_log::find(&case.run, pid));
     let limits = oom::counter().map(|counter| counter.limits());
 
@@ -94,7 +93,7 @@ pub fn examine(
     let mut learnt = Learnt::default();
     let roots = Roots::new(settings.debug_dirs.iter().cloned());
     let readable = code_directories(&case, &roots);
-    let mapped = core.as_ref().map_or(0, |core| core.as_ref().map_or(0, |core| core.size));
+    let mapped = cores.iter().flatten().flatten().map(|core| core.size).fold(0, u64::saturating_add);
     let cage = Cage { writable: &writable, readable: &readable, mapped };
     learnt.gaps.extend(confine::confine(cage).iter().map(|gap| Gap::of(gap)));
 
@@ -116,9 +115,9 @@ pub fn examine(
         Some(Err(gap)) => learnt.gaps.push(Gap::of(gap)),
         None => {}
     }
-    match core
-        .map(|core| core.and_then(|core| dissect(&core, &case, settings, &roots).map(|autopsy| (autopsy, core.path))))
-    {
+    // What was seen at the death is worth more than what was written after it.
+    let cores = cores.filter(|_| learnt.autopsy.is_none());
+    match cores.map(|cores| cores.and_then(|cores| dissect(&cores, &case, settings, &roots))) {
         Some(Ok((autopsy, path))) => (learnt.autopsy, learnt.core_file) = (Some(autopsy), Some(path)),
         Some(Err(why)) => learnt.gaps.push(Gap { what: "core file".to_owned(), why }),
         None => {}
@@ -219,8 +218,8 @@ fn read_capture(found: OwnedFd) -> Result<Autopsy, &'static str> {
     serde_json::from_slice(&bytes).map_err(|_| "live capture: what was found cannot be read")
 }
 
-/// The core of this death, if the kernel says that it dumped one.
-fn core_of(case: &Case) -> Option<Result<core_file::Found, String>> {
+/// What may be the core of this death, if the kernel says that it dumped one.
+fn core_of(case: &Case) -> Option<Result<Vec<core_file::Found>, String>> {
     let Some(Death::Killed { signal, core: true }) = case.death else { return None };
     let zombie = zombie::facts(&case.zombie);
     let dead = Dead {
@@ -243,8 +242,25 @@ fn code_directories(case: &Case, roots: &Roots) -> Vec<PathBuf> {
     readable
 }
 
-/// The stacks in a core, once its notes say that it is of this process.
-fn dissect(found: &core_file::Found, case: &Case, settings: &Settings, roots: &Roots) -> Result<Autopsy, String> {
+/// The stacks in the first of these files that is a core of this process by its own notes, and where it is; else what is wrong with
+/// the first.
+fn dissect(
+    found: &[core_file::Found],
+    case: &Case,
+    settings: &Settings,
+    roots: &Roots,
+) -> Result<(Autopsy, PathBuf), String> {
+    let mut why_not = None;
+    for found in found {
+        match stacks_in(found, case, settings, roots) {
+            Ok(autopsy) => return Ok((autopsy, found.path.clone())),
+            Err(why) => drop(why_not.get_or_insert(why)),
+        }
+    }
+    Err(why_not.unwrap_or_default())
+}
+
+fn stacks_in(found: &core_file::Found, case: &Case, settings: &Settings, roots: &Roots) -> Result<Autopsy, String> {
     let bytes = map::file(&found.file).map_err(|error| format!("{}: {error}", found.path.display()))?;
     let core = core::read(bytes).map_err(|why| format!("{}: {why}", found.path.display()))?;
     if core.snapshot.pid.is_some_and(|pid| Some(pid) != case.pid) {
@@ -357,6 +373,7 @@ fn case_of(stale: &marker::Stale, noted: Option<&marker::Noted>) -> Case {
         oom_before: None,
         oom_after: None,
         stop: None,
+        last_directory: None,
         stderr_tail: None,
         gaps: vec!["evidence: told by a later start, from the marker of the run".to_owned()],
     }

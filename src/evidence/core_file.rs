@@ -1,8 +1,9 @@
 //! The core of a death that has just been, where core_pattern says that it is.
 //!
-//! Anybody may write into such a directory, and a name may be somebody else's: what is taken is a regular file of the dead
-//! process's own user, or of root, whom the kernel makes the owner where it distrusts the process; written since the start of
-//! the run and not behind a symbolic link. Whether it is of this process its own notes must say.
+//! A relative pattern means the directory that the process worked in at its end, which nobody knows of a zombie: it is looked for
+//! wherever the process is likely to have been. Anybody may write into such a directory, and a name may be somebody else's: what is
+//! taken is a regular file of the dead process's own user, or of root, whom the kernel makes the owner where it distrusts the process;
+//! written since the start of the run and not behind a symbolic link. Whether it is of this process its own notes must say.
 
 #![forbid(unsafe_code)]
 
@@ -15,6 +16,8 @@ use std::path::{Path, PathBuf};
 
 /// Files of a directory that are looked at.
 const NAMES: usize = 10_000;
+/// Files that are asked whose they are.
+const CANDIDATES: usize = 4;
 
 /// An open core file.
 #[derive(Debug)]
@@ -32,8 +35,8 @@ pub fn pattern() -> Option<Pattern> {
     read("core_pattern").map(|text| Pattern::parse(&text, uses_pid))
 }
 
-/// Looks for the core of this death; the error says why there is none, for the gap.
-pub fn find(case: &Case, dead: &Dead) -> Result<Found, String> {
+/// What may be the core of this death, the newest first; the error says why there is none, for the gap.
+pub fn find(case: &Case, dead: &Dead) -> Result<Vec<Found>, String> {
     let template = match pattern() {
         Some(Pattern::File(template)) => template,
         Some(other) => return Err(other.in_words()),
@@ -41,24 +44,53 @@ pub fn find(case: &Case, dead: &Dead) -> Result<Found, String> {
     };
     let (directory, is_its_name) = core_pattern::place(&template, dead)
         .ok_or_else(|| format!("core_pattern {template} has a directory of its own each time"))?;
-    let directory = match (directory.starts_with('/'), &case.run.cwd) {
-        (true, _) => PathBuf::from(directory),
-        (false, Some(cwd)) => cwd.join(directory),
-        (false, None) => return Err("the program's directory is not known".to_owned()),
+    let (directories, hint) = match directory.starts_with('/') {
+        true => (vec![PathBuf::from(directory)], ""),
+        false => {
+            let directories = likely(case).into_iter().map(|likely| likely.join(&directory)).collect();
+            (directories, "; the program may have changed its directory")
+        }
     };
-    let entries = std::fs::read_dir(&directory).map_err(|error| format!("{}: {error}", directory.display()))?;
-    let names = entries.flatten().take(NAMES).map(|entry| entry.file_name());
-    let mut candidates: Vec<Found> = names
-        .filter(|name| name.to_str().is_some_and(&is_its_name))
-        .filter_map(|name| open(&directory.join(name), case.run.started_unix_ms, dead.uid))
-        .collect();
-    candidates.sort_by_key(|found| found.file.metadata().map(|found| (found.mtime(), found.mtime_nsec())).ok());
-    candidates.pop().ok_or_else(|| {
-        format!(
-            "the kernel says that it dumped, but {} has no core of it; the program may have changed its directory",
-            directory.display()
-        )
-    })
+    let mut candidates = Vec::new();
+    let mut why_not = None;
+    for directory in &directories {
+        let entries = match std::fs::read_dir(directory) {
+            Ok(entries) => entries,
+            Err(error) => {
+                why_not.get_or_insert(format!("{}: {error}", directory.display()));
+                continue;
+            }
+        };
+        let names = entries.flatten().take(NAMES).map(|entry| entry.file_name());
+        let cores = names
+            .filter(|name| name.to_str().is_some_and(&is_its_name))
+            .filter_map(|name| open(&directory.join(name), case.run.started_unix_ms, dead.uid));
+        candidates.extend(cores);
+    }
+    if candidates.is_empty() {
+        let named: Vec<String> = directories.iter().map(|directory| directory.display().to_string()).collect();
+        let none = format!("the kernel says that it dumped, but {} has no core of it{hint}", named.join(" or "));
+        return Err(why_not.filter(|_| directories.len() == 1).unwrap_or(none));
+    }
+    candidates.sort_by_key(|found: &Found| {
+        std::cmp::Reverse(found.file.metadata().map(|found| (found.mtime(), found.mtime_nsec())).ok())
+    });
+    candidates.truncate(CANDIDATES);
+    Ok(candidates)
+}
+
+/// Where the program may have worked at its end: where it was last seen, where it was started, where daemon(3) goes, where it lies.
+fn likely(case: &Case) -> Vec<PathBuf> {
+    let run = &case.run;
+    let beside = run.exe.as_deref().and_then(Path::parent).filter(|beside| beside.is_absolute());
+    let mut likely: Vec<PathBuf> = Vec::new();
+    for path in [case.last_directory.as_deref(), run.cwd.as_deref(), Some(Path::new("/")), beside].into_iter().flatten()
+    {
+        if !likely.iter().any(|known| known == path) {
+            likely.push(path.to_owned());
+        }
+    }
+    likely
 }
 
 fn open(path: &Path, since_unix_ms: u64, uid: Option<u32>) -> Option<Found> {

@@ -45,6 +45,7 @@ fn case(id: u8) -> Case {
         oom_before: None,
         oom_after: None,
         stop: None,
+        last_directory: None,
         stderr_tail: Some(Tail { bytes: b"password=hunter2\nboom\n".to_vec(), total_bytes: 22 }),
         gaps: Vec::new(),
     }

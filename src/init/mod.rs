@@ -19,6 +19,7 @@ pub mod tail;
 pub mod terminal;
 pub mod trace;
 pub mod verdict;
+mod whereabouts;
 pub mod workers;
 
 use crate::config::Settings;

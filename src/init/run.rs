@@ -13,6 +13,7 @@ use super::setup::{self, Caller};
 use super::stderr::Stderr;
 use super::terminal::Foreground;
 use super::trace::Tracer;
+use super::whereabouts::Whereabouts;
 use super::workers::{Roles, Workers};
 use super::{Launch, left};
 use crate::case::{Run, Stop};
@@ -51,6 +52,7 @@ struct Child {
     passed_on: Option<Signal>,
     stop_passed_on: Option<Signal>,
     run: Run,
+    whereabouts: Whereabouts,
 }
 
 struct Init {
@@ -189,6 +191,7 @@ impl Init {
                 passed_on: None,
                 stop_passed_on: None,
                 run: started.run,
+                whereabouts: Whereabouts::default(),
             },
             tracer,
             workers,
@@ -268,8 +271,13 @@ impl Init {
         if someone_came {
             self.workers.attend(&self.launch.settings, clock::monotonic());
         }
-        if stderr && self.stderr.pump() && self.flushing_until.is_some() {
-            self.flushing_until = Some(clock::monotonic() + limits::STDERR_FLUSH);
+        if stderr {
+            if self.child.state != State::Ended {
+                self.child.whereabouts.glance(self.child.pid, now);
+            }
+            if self.stderr.pump() && self.flushing_until.is_some() {
+                self.flushing_until = Some(clock::monotonic() + limits::STDERR_FLUSH);
+            }
         }
     }
 
@@ -435,6 +443,9 @@ impl Init {
             return;
         }
         let pid = self.child.pid;
+        if signal.dumps_core() {
+            self.child.whereabouts.look(pid);
+        }
         let outcome = if self.launch.settings.group {
             process::kill_group(pid, signal)
         } else {

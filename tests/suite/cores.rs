@@ -54,6 +54,7 @@ pub fn trials() -> Vec<Trial> {
         trial("a fault whose handler raises it again is told by its address", CORES, again),
         trial("the calls of a fiber end where it was made", CORES, fiber),
         trial("a core of another process is refused though it lies where ours would", CORES, of_another),
+        trial("the core of a program that changed its directory is found where it went", CORES, moved),
         trial("a crash in a library that was deleted meanwhile is told as far as its memory goes", CORES, deleted),
         trial("a core that is cut while it is read is told in a sentence", CUT, cut_meanwhile),
         trial("a FIFO where the program was is not waited for", CORES, fifo),
@@ -392,6 +393,62 @@ fn of_another(bed: &Bed) {
     assert!(report["gaps"].as_array().unwrap().iter().any(|gap| gap["why"] == why.as_str()), "{}", report["gaps"]);
     assert_eq!(std::fs::read(&planted).unwrap(), content);
     assert!(std::fs::read_dir(&elsewhere).unwrap().count() > 0, "the program left its own core");
+}
+
+fn moved(bed: &Bed) {
+    let (began, elsewhere) = (bed.path("began"), bed.path("elsewhere"));
+    std::fs::create_dir(&began).unwrap();
+    std::fs::create_dir(&elsewhere).unwrap();
+    let run = |command: &str| {
+        let (began, elsewhere, obit) = (began.display(), elsewhere.display(), crate::bed::binary());
+        let obit = obit.display();
+        let script = format!(
+            "cd {began} && ulimit -c unlimited && exec {obit} run --capture off -- sh -c 'cd {elsewhere} && {command}'"
+        );
+        bed.command("sh").args(["-c", &script]).start()
+    };
+    let is_told = |words: &str| {
+        let report: Value = serde_json::from_str(&bed.obit(["crashes", "show", "--json"]).end().stdout()).unwrap();
+        let path = report["process"]["core_file"].as_str().unwrap_or_else(|| panic!("{}", report["gaps"]));
+        assert!(path.starts_with(elsewhere.to_str().unwrap()), "{path}");
+        assert!(report["threads"].to_string().contains(words), "{report}");
+        std::fs::remove_file(path).unwrap();
+    };
+    // It has said something there.
+    let fall = program("fall");
+    let go = bed.path("go");
+    let run_on = format!("until [ -e {} ]; do sleep 0.01; done; exec {} nested", go.display(), fall.display());
+    let talker = run(&format!("echo up >&2; {run_on}"));
+    talker.complains("up");
+    std::fs::write(&go, "").unwrap();
+    talker.end();
+    // Who read it was in a cage, from which only what lies beside sh can be seen.
+    is_told("/fall");
+    // It was told to dump there, and never said a word.
+    let quiet = run("exec sleep 1000");
+    let is_there = |pid: &i32| {
+        let link = |name: &str| std::fs::read_link(format!("/proc/{pid}/{name}")).unwrap_or_default();
+        link("cwd") == elsewhere && !link("exe").ends_with("sh") && !link("exe").ends_with("dash")
+    };
+    quiet.until("it sleeps", || quiet.children().into_iter().find(is_there));
+    quiet.signal(Signal::SIGQUIT);
+    quiet.end();
+    is_told("/sleep");
+    // It goes where its own file lies.
+    let source = bed.path("home.c");
+    let text = "#include <unistd.h>\nint main(int n, char **a) { return chdir(a[n - 1]) ? 9 : *(volatile int *)0; }\n";
+    std::fs::write(&source, text).unwrap();
+    let home = elsewhere.join("home");
+    assert!(Command::new("cc").args(["-g", "-o"]).args([&home, &source]).status().expect("a C compiler").success());
+    let script = format!(
+        "cd {} && ulimit -c unlimited && exec {} run --capture off -- {} {}",
+        began.display(),
+        crate::bed::binary().display(),
+        home.display(),
+        elsewhere.display()
+    );
+    bed.command("sh").args(["-c", &script]).end();
+    is_told("home.c");
 }
 
 fn deleted(bed: &Bed) {

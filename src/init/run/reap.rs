@@ -23,6 +23,7 @@ use crate::sys::signal::Signal;
 use crate::sys::wait::{self, Peek, What};
 use crate::sys::{clock, fd, process};
 use std::ffi::CString;
+use std::path::Path;
 use std::time::Duration;
 
 /// Files of a zombie's /proc entry, each at most this long.
@@ -70,6 +71,9 @@ impl Init {
         let stop = Stop::from_status(status);
         if stop.event == ptrace::EVENT_STOP && stop.signal != libc::SIGTRAP {
             self.child_stopped(tid, stop.signal);
+        }
+        if held.is_some() {
+            self.child.whereabouts.look(self.child.pid);
         }
         if let Some(held) = held
             && !self.workers.capture(held, &self.launch.settings, clock::monotonic())
@@ -156,6 +160,7 @@ impl Init {
             oom_before: self.oom_before.clone(),
             oom_after: oom_after.clone(),
             stop: self.stop,
+            last_directory: None,
             stderr_tail: None,
             gaps: self.tail_gap.iter().cloned().collect(),
         };
@@ -168,6 +173,7 @@ impl Init {
             case.gaps.extend(self.tracer.gap());
         }
         case.stderr_tail = self.stderr.tail();
+        case.last_directory = self.child.whereabouts.seen().map(Path::to_owned);
         let exec_error = self.child.exec_error.filter(|_| main);
         if let Some(error) = exec_error {
             case.death = None;

@@ -45,6 +45,7 @@ fn case(reason: Reason, death: Option<Death>) -> Case {
         oom_before: None,
         oom_after: None,
         stop: None,
+        last_directory: None,
         stderr_tail: None,
         gaps: vec!["stderr tail: switched off".to_owned()],
     }

@@ -35,6 +35,7 @@ fn report(signal: Signal) -> Report {
         oom_before: None,
         oom_after: None,
         stop: None,
+        last_directory: None,
         stderr_tail: None,
         gaps: Vec::new(),
     };

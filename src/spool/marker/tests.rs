@@ -37,6 +37,7 @@ fn case(n: u8, subject: Subject) -> Case {
         oom_before: None,
         oom_after: None,
         stop: None,
+        last_directory: None,
         stderr_tail: None,
         gaps: Vec::new(),
     }
