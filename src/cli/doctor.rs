@@ -8,6 +8,7 @@ use crate::config::value::mask_dsn;
 use crate::consent::{self, Channel};
 use crate::deliver::dsn::Dsn;
 use crate::deliver::proxy::{self, Environment};
+use crate::evidence::core_limit::{self, Raise};
 use crate::evidence::{core_file, oom};
 use crate::init::trace::{self, decision};
 use crate::limits;
@@ -144,10 +145,21 @@ fn findings(loaded: &Loaded) -> Vec<Finding> {
         let shown = |limit: u64| {
             if limit == nix::sys::resource::RLIM_INFINITY { "unlimited".to_owned() } else { limit.to_string() }
         };
-        let says = format!("soft {}, hard {}: obit leaves it alone", shown(soft), shown(hard));
-        match soft {
-            0 => add(Mark::Note, "RLIMIT_CORE", format!("{says}, so no core file is written")),
-            _ => add(Mark::Good, "RLIMIT_CORE", says),
+        let says = format!("soft {}, hard {}", shown(soft), shown(hard));
+        let raise = if settings.raise_core_limit { core_limit::here() } else { Raise::Needless };
+        match (raise, soft) {
+            (Raise::To(limit), _) => add(
+                Mark::Good,
+                "RLIMIT_CORE",
+                format!("{says}: the program gets {} (--raise-core-limit)", shown(limit)),
+            ),
+            (Raise::Refused(why), _) => {
+                add(Mark::Bad, "RLIMIT_CORE", format!("{says}: it stays as it is for all of --raise-core-limit, {why}"))
+            }
+            (Raise::Needless, 0) => {
+                add(Mark::Note, "RLIMIT_CORE", format!("{says}: obit leaves it alone, so no core file is written"))
+            }
+            (Raise::Needless, _) => add(Mark::Good, "RLIMIT_CORE", format!("{says}: obit leaves it alone")),
         }
     }
     let scope = read("/proc/sys/kernel/yama/ptrace_scope").filter(|scope| !matches!(scope.as_str(), "0" | "1"));

@@ -62,6 +62,8 @@ pub struct Settings {
     pub debug_dirs: Vec<PathBuf>,
     /// Whether the program is traced, so that its stacks can be read as it dies.
     pub capture: Capture,
+    /// The program's soft RLIMIT_CORE is raised to the hard one, where no core can take the place of a file.
+    pub raise_core_limit: bool,
     /// Raw memory of the stacks is kept and goes along.
     pub minidump: bool,
 
@@ -143,6 +145,7 @@ impl Default for Settings {
             termination_log: Some(PathBuf::from("/dev/termination-log")),
             debug_dirs: Vec::new(),
             capture: Capture::Off,
+            raise_core_limit: false,
             minidump: false,
             dsn: None,
             release: None,

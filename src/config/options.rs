@@ -214,6 +214,16 @@ pub static SETTINGS: &[Setting] = &[
         show: |s| show_capture(s.capture).to_owned(),
     },
     Setting {
+        name: "raise-core-limit",
+        short: None,
+        also: &[],
+        value: None,
+        section: Report,
+        help: "Raise the program's soft RLIMIT_CORE to the hard one, where no core can take the place of a file that is there",
+        apply: |s, v| boolean(v).map(|on| s.raise_core_limit = on),
+        show: |s| s.raise_core_limit.to_string(),
+    },
+    Setting {
         name: "minidump",
         short: None,
         also: &[],

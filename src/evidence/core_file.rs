@@ -42,7 +42,7 @@ pub fn find(case: &Case, dead: &Dead) -> Result<Vec<Found>, String> {
         Some(other) => return Err(other.in_words()),
         None => return Err("core_pattern cannot be read here".to_owned()),
     };
-    let (directory, is_its_name) = core_pattern::place(&template, dead)
+    let (directory, is_its_name) = core_pattern::place(&template, Some(dead))
         .ok_or_else(|| format!("core_pattern {template} has a directory of its own each time"))?;
     let (directories, hint) = match directory.starts_with('/') {
         true => (vec![PathBuf::from(directory)], ""),

@@ -67,8 +67,19 @@ impl Pattern {
     }
 }
 
-/// The directory part of a file pattern, if the process does not choose it, and a test for the names in it.
-pub fn place(template: &str, dead: &Dead) -> Option<(String, impl Fn(&str) -> bool)> {
+/// The tokens of a pattern, without their `%`.
+pub fn tokens(template: &str) -> Vec<char> {
+    let mut chars = template.chars();
+    let mut tokens = Vec::new();
+    while let Some(c) = chars.next() {
+        tokens.extend((c == '%').then(|| chars.next()).flatten().filter(|token| *token != '%'));
+    }
+    tokens
+}
+
+/// The directory part of a file pattern, if the process does not choose it, and a test for the names in it: for those of this
+/// process, or of any.
+pub fn place(template: &str, dead: Option<&Dead>) -> Option<(String, impl Fn(&str) -> bool)> {
     let (directory, file) = template.rsplit_once('/').map_or(("", template), |(directory, file)| (directory, file));
     let directory = match pieces(directory, dead).as_slice() {
         [] => String::new(),
@@ -81,7 +92,7 @@ pub fn place(template: &str, dead: &Dead) -> Option<(String, impl Fn(&str) -> bo
 }
 
 /// Neighbouring literals are one piece.
-fn pieces(template: &str, dead: &Dead) -> Vec<Piece> {
+fn pieces(template: &str, dead: Option<&Dead>) -> Vec<Piece> {
     let mut pieces: Vec<Piece> = Vec::new();
     let mut chars = template.chars();
     while let Some(c) = chars.next() {
@@ -101,10 +112,15 @@ fn pieces(template: &str, dead: &Dead) -> Vec<Piece> {
     pieces
 }
 
-fn value(token: char, dead: &Dead) -> Piece {
+fn value(token: char, dead: Option<&Dead>) -> Piece {
     let number = |number: Option<u32>| number.map_or(Piece::Any, |number| Piece::Literal(number.to_string()));
+    let dead = match (token, dead) {
+        ('%', _) => return Piece::Literal("%".to_owned()),
+        (_, Some(dead)) => dead,
+        (token, None) if "pPugshtiIefEcdC".contains(token) => return Piece::Any,
+        (_, None) => return Piece::Literal(String::new()),
+    };
     match token {
-        '%' => Piece::Literal("%".to_owned()),
         'p' => Piece::Literal(dead.pid.to_string()),
         'P' => number(dead.outermost_pid.or(Some(dead.pid)).map(i32::unsigned_abs)),
         'u' => number(dead.uid),
@@ -167,9 +183,9 @@ mod tests {
             ("/core%", "/", "core", true),
         ];
         for (template, directory, name, is_it) in table {
-            let (found, test) = place(template, &dead).unwrap();
+            let (found, test) = place(template, Some(&dead)).unwrap();
             assert_eq!((found.as_str(), test(name)), (directory, is_it), "{template} {name}");
         }
-        assert!(place("/c/%t/core", &dead).is_none());
+        assert!(place("/c/%t/core", Some(&dead)).is_none());
     }
 }

@@ -6,6 +6,7 @@ pub mod autopsy;
 pub mod build_id;
 pub mod core;
 pub mod core_file;
+pub mod core_limit;
 pub mod core_pattern;
 pub mod gobuild;
 pub mod host;

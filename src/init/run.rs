@@ -136,6 +136,9 @@ impl Init {
             stop_grace: settings.stop_grace,
             map_exit: settings.map_exit,
         });
+        if let Some(why) = &started.core_limit_refused {
+            stderr.say(Level::Warning, &format!("RLIMIT_CORE stays as it is: {why}"));
+        }
         let now = clock::monotonic();
         let place = place::resolve(settings);
         for refused in &place.refused {

@@ -11,6 +11,7 @@ use super::terminal::Foreground;
 use super::trace::{self, Tracer};
 use crate::case::{Id, Run};
 use crate::config::Settings;
+use crate::evidence::core_limit::{self, Raise};
 use crate::sys::signal::{self, Set};
 use crate::sys::spawn::{Place, Program, Setting, Spawned, spawn};
 use crate::sys::{clock, fd, memory, process};
@@ -49,6 +50,8 @@ pub struct Started {
     pub foreground: Option<Foreground>,
     /// The terminal was given up for the child's new session; we led the old one if `Some(true)`.
     pub gave_up_terminal: Option<bool>,
+    /// Why RLIMIT_CORE is not what was asked for.
+    pub core_limit_refused: Option<String>,
 }
 
 /// Forks the child. The write end of its stderr is gone from here when this returns.
@@ -81,6 +84,11 @@ pub fn start(
         release: settings.release.clone(),
         environment: settings.environment.clone(),
     };
+    let (core_limit, core_limit_refused) = match settings.raise_core_limit.then(core_limit::here) {
+        Some(Raise::To(limit)) => (Some(limit), None),
+        Some(Raise::Refused(why)) => (None, Some(why)),
+        Some(Raise::Needless) | None => (None, None),
+    };
     let stands_in = manners.narrator.is_some();
     let mut tracer = Tracer::new(settings, trace::circumstances(run.exe.as_deref(), stands_in));
     let home = process::leave_directory();
@@ -102,6 +110,7 @@ pub fn start(
             }),
             stderr: child_end.as_ref().map(|end| end.write.as_fd()),
             both_streams: child_end.as_ref().is_some_and(|end| end.both_streams),
+            core_limit,
             mask: caller.mask,
             ignores_children: caller.ignores_children,
         },
@@ -116,7 +125,7 @@ pub fn start(
         // The new session has the terminal; our fd of it is of no use any more.
         Placement::OwnSession | Placement::Inherited => foreground = None,
     }
-    Ok((Started { spawned, run, foreground, gave_up_terminal }, tracer))
+    Ok((Started { spawned, run, foreground, gave_up_terminal, core_limit_refused }, tracer))
 }
 
 /// 128 random bits, marked as a version 4 UUID, which some Sentry-alikes insist on.

@@ -301,6 +301,21 @@ pub fn forbid_core() {
     unsafe { libc::setrlimit(libc::RLIMIT_CORE, &none) };
 }
 
+/// RLIMIT_CORE, soft and hard.
+pub fn core_limits() -> io::Result<(u64, u64)> {
+    let mut limits = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: `limits` is live for the call.
+    check(unsafe { libc::getrlimit(libc::RLIMIT_CORE, &mut limits) })?;
+    Ok((limits.rlim_cur, limits.rlim_max))
+}
+
+/// The soft one of them alone. May be called between fork and exec.
+pub fn set_core_limit(soft: u64) -> io::Result<()> {
+    let limits = libc::rlimit { rlim_cur: soft, rlim_max: core_limits()?.1 };
+    // SAFETY: 〃
+    check(unsafe { libc::setrlimit(libc::RLIMIT_CORE, &limits) }).map(drop)
+}
+
 /// Gives unused heap back to the kernel, once everything that start-up needed is freed: malloc_trim(3).
 pub fn trim_heap() {
     #[cfg(target_env = "gnu")]

@@ -78,6 +78,8 @@ pub struct Setting<'a> {
     /// Becomes the child's stderr, and its stdout too if `both_streams`.
     pub stderr: Option<BorrowedFd<'a>>,
     pub both_streams: bool,
+    /// RLIMIT_CORE of the child, soft, if that is not ours.
+    pub core_limit: Option<u64>,
     /// The signal mask our caller gave us.
     pub mask: Set,
     /// Our caller ignored SIGCHLD.
@@ -184,6 +186,9 @@ fn become_child(setting: &Setting<'_>) {
     }
     if setting.ignores_children {
         signal::ignore_children();
+    }
+    if let Some(soft) = setting.core_limit {
+        let _ = process::set_core_limit(soft);
     }
     set_mask(setting.mask);
 }

@@ -6,7 +6,7 @@
 
 mod alike;
 mod beside_gdb;
-mod house;
+pub mod house;
 mod programs;
 mod table;
 

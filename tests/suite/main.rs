@@ -9,6 +9,7 @@ mod client;
 mod commands;
 mod consent;
 mod container;
+mod core_limit;
 mod cores;
 mod daily;
 mod days;
@@ -55,6 +56,7 @@ fn main() -> ExitCode {
     let mut trials: Vec<_> = [
         capture::trials(),
         commands::trials(),
+        core_limit::trials(),
         cores::trials(),
         deaths::trials(),
         ends::trials(),
