@@ -7,19 +7,14 @@ use super::elf::{Elf, Header};
 use object::LittleEndian;
 use object::elf::{DT_GNU_HASH, DT_HASH, DT_STRSZ, DT_STRTAB, DT_SYMTAB, Dyn64, DynamicTag, PT_DYNAMIC, Sym64};
 use object::read::StringTable;
-use object::read::elf::{Dyn as _, GnuHashTable, HashTable, ProgramHeader as _, Sym as _};
+use object::read::elf::{Dyn as _, GnuHashTable, HashTable, ProgramHeader as _};
 use std::mem::size_of;
 
-/// Symbols and their names; none if there is no table.
+/// Symbols and where their names are, if there is a table.
 ///
 /// glibc adds the load bias to the addresses in the dynamic section while it loads the file, musl does not, and a file has them
 /// without: `bias` is tried where an address leads nowhere.
-pub fn symbols<'d>(elf: &Elf<'d>, bias: u64) -> Vec<(&'d Sym64<LittleEndian>, &'d [u8])> {
-    let Some((symbols, names)) = tables(elf, bias) else { return Vec::new() };
-    symbols.iter().filter_map(|symbol| Some((symbol, symbol.name(LittleEndian, names).ok()?))).collect()
-}
-
-fn tables<'d>(elf: &Elf<'d>, bias: u64) -> Option<(&'d [Sym64<LittleEndian>], StringTable<'d>)> {
+pub fn symbols<'d>(elf: &Elf<'d>, bias: u64) -> Option<(&'d [Sym64<LittleEndian>], StringTable<'d>)> {
     let segment = elf.segments().iter().find(|segment| segment.p_type(LittleEndian) == PT_DYNAMIC)?;
     let entries: &[Dyn64<LittleEndian>] = segment.data_as_array(LittleEndian, elf.bytes).ok()?;
     let value = |tag: DynamicTag| {

@@ -134,8 +134,8 @@ impl Symbols {
     }
 
     /// The frame that debug information makes. `own` is the symbol of the outermost call, of the one that was not inlined.
-    fn told(&self, call: Call, own: Option<&Symbol>, around: Option<&Symbol>) -> Frame {
-        let linked = own.map(Symbol::name);
+    fn told(&self, call: Call, own: Option<Symbol>, around: Option<Symbol>) -> Frame {
+        let linked = own.map(|symbol| symbol.name());
         let raw = call.name.or_else(|| linked.clone()).unwrap_or_default();
         let mut function = demangle(&raw);
         // Of functions that are not exported compilers leave the scope and the parameters to the symbol table.
@@ -162,7 +162,7 @@ impl Symbols {
     }
 
     /// The frame that a symbol makes, at a place that may be known.
-    fn named(&self, symbol: &Symbol, place: Call) -> Frame {
+    fn named(&self, symbol: Symbol, place: Call) -> Frame {
         let name = symbol.name();
         let is_rust = demangle::is_rust(&name);
         self.told(Call { name: Some(name), is_rust, ..place }, Some(symbol), Some(symbol))
@@ -214,6 +214,9 @@ fn cut(text: &str, bytes: usize) -> &str {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use object::LittleEndian;
+    use object::elf::Sym64;
+    use object::read::elf::Sym as _;
 
     fn own() -> &'static [u8] {
         crate::sys::map::file(&std::fs::File::open("/proc/self/exe").unwrap()).unwrap()
@@ -262,11 +265,12 @@ mod tests {
         for bias in [0, 0x7f12_3456_7000] {
             let image = Symbols::of(libc(Some(bias)).unwrap().leak(), None, &roots).loaded_at(bias);
             let elf = image.elf.unwrap();
-            let exported = dynamic::symbols(&elf, bias);
+            let (exported, names) = dynamic::symbols(&elf, bias).unwrap();
             assert!(exported.len() > 1000, "{}", exported.len());
+            let is = |symbol: &&Sym64<_>, name: &str| symbol.name(LittleEndian, names) == Ok(name.as_bytes());
             let mut same = 0;
             for name in ["abort", "raise", "malloc", "free", "qsort", "pthread_create", "__libc_start_main"] {
-                let Some((symbol, _)) = exported.iter().find(|(_, found)| *found == name.as_bytes()) else { continue };
+                let Some(symbol) = exported.iter().find(|symbol| is(symbol, name)) else { continue };
                 let address = symbol.st_value.get(object::LittleEndian);
                 let function = |symbols: &Symbols| symbols.frames(address + 1)[0].symbol_address;
                 assert_eq!(function(&image), function(&whole), "{name}");

@@ -8,28 +8,47 @@ use object::LittleEndian;
 use object::elf::{
     SHN_UNDEF, SHT_DYNSYM, SHT_SYMTAB, STB_GLOBAL, STB_WEAK, STT_FUNC, STT_GNU_IFUNC, STT_NOTYPE, Sym64,
 };
+use object::read::StringTable;
 use object::read::elf::Sym as _;
+use std::cell::RefCell;
+use std::collections::HashMap;
 
 /// The largest program at hand, a browser, has 1.2 million.
 const SYMBOLS: usize = 2 << 20;
 /// How far back a symbol is looked for that covers the address though others begin behind it.
 const NESTED: usize = 32;
 
-/// Function symbols by address, one for each.
+/// Function symbols by address. Names are looked at where one is asked for: a C library has ten thousand, and a crash a handful.
 #[derive(Default)]
 pub struct Table {
-    symbols: Vec<Symbol>,
+    sources: Vec<Source>,
+    symbols: Vec<Entry>,
+    /// Which of several symbols stands for an address, by the place of the first one.
+    chosen: RefCell<HashMap<usize, Option<Entry>>>,
+}
+
+/// One symbol table.
+#[derive(Clone, Copy)]
+struct Source {
+    symbols: &'static [Sym64<LittleEndian>],
+    names: StringTable<'static>,
+}
+
+#[derive(Clone, Copy)]
+struct Entry {
+    address: u64,
+    /// The first address that is not in it.
+    end: u64,
+    index: u32,
+    source: u8,
+    /// It has no size, so it ends with its section or where the next one begins.
+    is_open: bool,
 }
 
 #[derive(Clone, Copy, Debug)]
 pub struct Symbol {
     pub address: u64,
-    /// The first address that is not in it.
-    end: u64,
-    /// It has no size, so it ends with its section or where the next one begins.
-    is_open: bool,
     name: &'static [u8],
-    rank: u8,
 }
 
 impl Symbol {
@@ -42,60 +61,100 @@ impl Table {
     /// Of all these files, which are of one program: its own, its debug file, the one in `.gnu_debugdata`. `bias` is where the
     /// first is loaded, if it was read out of memory.
     pub fn of(elves: &[&Elf<'static>], bias: u64) -> Table {
-        let mut symbols = Vec::new();
+        let mut table = Table::default();
         for elf in elves {
             for kind in [SHT_SYMTAB, SHT_DYNSYM] {
-                let table = elf.symbols(kind);
-                let room = SYMBOLS - symbols.len().min(SYMBOLS);
-                let functions = table.iter().filter_map(|symbol| {
-                    let name = table.symbol_name(LittleEndian, symbol).ok()?;
-                    function(elf, symbol, name)
-                });
-                // Once, and not by doubling: each page that is touched costs as much as fifty symbols.
-                symbols.reserve(table.len().min(room));
-                symbols.extend(functions.take(room));
+                let found = elf.symbols(kind);
+                table.add(elf, Source { symbols: found.symbols(), names: found.strings() });
             }
         }
-        if let (true, Some(elf)) = (symbols.is_empty(), elves.first()) {
-            let found = dynamic::symbols(elf, bias);
-            symbols.extend(found.iter().filter_map(|(symbol, name)| function(elf, symbol, name)).take(SYMBOLS));
+        if let (true, Some(elf)) = (table.symbols.is_empty(), elves.first())
+            && let Some((symbols, names)) = dynamic::symbols(elf, bias)
+        {
+            table.add(elf, Source { symbols, names });
         }
-        symbols.sort_unstable_by_key(|symbol| (symbol.address, symbol.rank, symbol.name.len()));
-        symbols.dedup_by_key(|symbol| symbol.address);
-        let mut next = u64::MAX;
-        for symbol in symbols.iter_mut().rev() {
+        table.symbols.sort_unstable_by_key(|symbol| symbol.address);
+        let (mut next, mut behind) = (u64::MAX, u64::MAX);
+        for symbol in table.symbols.iter_mut().rev() {
+            if symbol.address != next {
+                (next, behind) = (symbol.address, next);
+            }
             if symbol.is_open {
-                symbol.end = symbol.end.min(next);
+                symbol.end = symbol.end.min(behind);
             }
-            next = symbol.address;
         }
-        Table { symbols }
+        table
+    }
+
+    fn add(&mut self, elf: &Elf<'static>, source: Source) {
+        let Ok(number) = u8::try_from(self.sources.len()) else { return };
+        let room = SYMBOLS - self.symbols.len().min(SYMBOLS);
+        let all = source.symbols.iter().zip(0..);
+        let functions = all.filter_map(|(symbol, index)| source.function(elf, symbol, index, number)).take(room);
+        // Once, and not by doubling: each page that is touched costs as much as fifty symbols.
+        self.symbols.reserve(source.symbols.len().min(room));
+        self.symbols.extend(functions);
+        self.sources.push(source);
     }
 
     /// The symbol that covers the address.
-    pub fn at(&self, address: u64) -> Option<&Symbol> {
-        let after = self.symbols.partition_point(|symbol| symbol.address <= address);
-        self.symbols[..after].iter().rev().take(NESTED).find(|symbol| address < symbol.end)
+    pub fn at(&self, address: u64) -> Option<Symbol> {
+        let mut after = self.symbols.partition_point(|symbol| symbol.address <= address);
+        for _ in 0..NESTED {
+            let begin = self.symbols[..after].last()?.address;
+            let first = self.symbols.partition_point(|symbol| symbol.address < begin);
+            let mut chosen = self.chosen.borrow_mut();
+            let chosen = chosen.entry(first).or_insert_with(|| self.chosen(&self.symbols[first..after]));
+            if let Some(entry) = chosen.filter(|entry| address < entry.end) {
+                return Some(Symbol { address: begin, name: unversioned(self.name(entry)) });
+            }
+            after = first;
+        }
+        None
+    }
+
+    fn chosen(&self, alike: &[Entry]) -> Option<Entry> {
+        alike.iter().copied().min_by_key(|entry| {
+            let name = self.name(*entry);
+            let rank = self.symbol(*entry).map_or(u8::MAX, |symbol| rank(symbol, name));
+            (rank, unversioned(name).len())
+        })
+    }
+
+    fn symbol(&self, entry: Entry) -> Option<&'static Sym64<LittleEndian>> {
+        self.sources.get(usize::from(entry.source))?.symbols.get(entry.index as usize)
+    }
+
+    fn name(&self, entry: Entry) -> &'static [u8] {
+        let names = self.sources.get(usize::from(entry.source)).map(|source| source.names);
+        let name = names.zip(self.symbol(entry)).and_then(|(names, symbol)| symbol.name(LittleEndian, names).ok());
+        name.unwrap_or_default()
     }
 }
 
-fn function(elf: &Elf<'static>, symbol: &Sym64<LittleEndian>, name: &'static [u8]) -> Option<Symbol> {
-    let kind = symbol.st_type();
-    let section = symbol.st_shndx(LittleEndian);
-    let address = symbol.st_value(LittleEndian);
-    if section == SHN_UNDEF || address == 0 || name.is_empty() {
-        return None;
+impl Source {
+    fn function(&self, elf: &Elf<'static>, symbol: &Sym64<LittleEndian>, index: u32, source: u8) -> Option<Entry> {
+        let section = symbol.st_shndx(LittleEndian);
+        let address = symbol.st_value(LittleEndian);
+        if section == SHN_UNDEF || address == 0 || symbol.st_name(LittleEndian) == 0 {
+            return None;
+        }
+        let code_end = elf.code_end(section.0);
+        match symbol.st_type() {
+            STT_FUNC | STT_GNU_IFUNC => {}
+            // Code written in assembler, often without a type; not the marks of the assembler itself (`$x`, `.L`).
+            STT_NOTYPE if code_end.is_some() => {
+                let name = symbol.name(LittleEndian, self.names).ok()?;
+                if name.is_empty() || name.starts_with(b"$") || name.starts_with(b".L") {
+                    return None;
+                }
+            }
+            _ => return None,
+        }
+        let size = symbol.st_size(LittleEndian);
+        let end = if size == 0 { code_end.unwrap_or(address.saturating_add(1)) } else { address.saturating_add(size) };
+        Some(Entry { address, end, index, source, is_open: size == 0 })
     }
-    let code_end = elf.code_end(section.0);
-    match kind {
-        STT_FUNC | STT_GNU_IFUNC => {}
-        // Code written in assembler, often without a type; not the marks of the assembler itself (`$x`, `.L`).
-        STT_NOTYPE if code_end.is_some() && !name.starts_with(b"$") && !name.starts_with(b".L") => {}
-        _ => return None,
-    }
-    let size = symbol.st_size(LittleEndian);
-    let end = if size == 0 { code_end.unwrap_or(address.saturating_add(1)) } else { address.saturating_add(size) };
-    Some(Symbol { address, end, is_open: size == 0, name: unversioned(name), rank: rank(symbol, name) })
 }
 
 /// Of several names for one address the one that a person would use stands: `write` before `__write`, `raise` before its weak
