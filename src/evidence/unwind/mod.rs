@@ -191,8 +191,14 @@ impl Walker<'_> {
             Some((table, bias, row))
         });
         let is_at_border = || row.as_ref().is_none_or(|(_, bias, row)| row.range.end == cpu.pc.wrapping_sub(*bias));
-        if call.is_return && is_at_border() && self.is_made_up(cpu, memory) {
-            return None;
+        if call.is_return && is_at_border() {
+            // Go has a function for it, with unwind tables as if it had been called, and nobody calls it.
+            if let Some(interrupted) = convention::signal_frame(cpu, memory) {
+                return told(interrupted, false, Trust::Cfi);
+            }
+            if self.is_made_up(cpu, memory) {
+                return None;
+            }
         }
         if let Some((table, bias, row)) = row {
             match table.step(&row, cpu, bias, memory) {
