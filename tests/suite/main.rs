@@ -17,6 +17,7 @@ mod deaths;
 mod delivery;
 mod docker;
 mod ends;
+mod fuzzed;
 mod gosymbols;
 mod kills;
 mod last_resort;
@@ -83,6 +84,7 @@ fn main() -> ExitCode {
         upgrade::trials(),
         symbols::trials(),
         minidump::trials(),
+        fuzzed::trials(),
         gosymbols::trials(),
         peers::trials(),
         container::trials(),

@@ -19,11 +19,11 @@ fn unhandled(lines: &[&str], at: usize) -> Option<Block> {
     let mono = (line == "Unhandled Exception:").then(|| lines.get(at + 1).copied()).flatten();
     let text = core.or(framework).or(mono)?;
     let begin = at + usize::from(mono.is_some());
-    named(text)?;
-    let (exceptions, mut next) = chain(lines, begin, text);
+    let (exceptions, mut next) = chain(lines, begin, text)?;
     // Mono repeats itself.
-    if let Some(again) = lines.get(next).and_then(|line| line.strip_prefix("[ERROR] FATAL UNHANDLED EXCEPTION: ")) {
-        next = chain(lines, next, again).1;
+    let again = lines.get(next).and_then(|line| line.strip_prefix("[ERROR] FATAL UNHANDLED EXCEPTION: "));
+    if let Some((_, behind)) = again.and_then(|again| chain(lines, next, again)) {
+        next = behind;
     }
     let codes: &[u8] = if mono.is_some() { &[1] } else { &[] };
     let ends = Ends { codes, signals: ABORTS, last_word: true, ..Ends::default() };
@@ -61,8 +61,9 @@ fn named(text: &str) -> Option<(&str, &str)> {
 const LINKS: usize = 50;
 
 /// The heads come first, the outermost before the others, each with its message; then the calls, the innermost
-/// exception's before the others', with a line between them.
-fn chain(lines: &[&str], at: usize, text: &str) -> (Vec<Exception>, usize) {
+/// exception's before the others', with a line between them. `None` if the text is no head.
+fn chain(lines: &[&str], at: usize, text: &str) -> Option<(Vec<Exception>, usize)> {
+    named(text)?;
     let mut links: Vec<(String, String, Vec<Frame>)> = Vec::new();
     let push = |text: &str, links: &mut Vec<(String, String, Vec<Frame>)>| {
         for (i, part) in text.split(" ---> ").enumerate().take(LINKS) {
@@ -80,6 +81,9 @@ fn chain(lines: &[&str], at: usize, text: &str) -> (Vec<Exception>, usize) {
         }
     };
     push(text, &mut links);
+    if links.is_empty() {
+        return None;
+    }
     let begin = line::message_end(lines, at + 1, |line| call(line).is_some()).unwrap_or(at + 1);
     for line in &lines[at + 1..begin] {
         match line.trim_start().strip_prefix("---> ") {
@@ -125,7 +129,7 @@ fn chain(lines: &[&str], at: usize, text: &str) -> (Vec<Exception>, usize) {
         exception.mechanism.source = (i < newest).then(|| "InnerException".to_owned());
         exception
     });
-    (exceptions.collect(), next)
+    Some((exceptions.collect(), next))
 }
 
 /// `   at Shop.Crash.Main(String[] args) in /src/Crash.cs:line 12`; Mono: `  at A.B (T t) [0x00] in <hash>:0 `

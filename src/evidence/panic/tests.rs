@@ -250,6 +250,16 @@ fn a_chain_cut_after_its_separator_points_nowhere() {
 }
 
 #[test]
+fn what_mono_repeats_is_passed_over_only_if_it_is_an_exception() {
+    let told = "Unhandled Exception:\nShop.Sold: out\n  at Shop.Main () [0x00] in <0>:0 \n";
+    for again in ["Shop.Sold: out", "Sold", "", "out ---> of"] {
+        let text = format!("{told}[ERROR] FATAL UNHANDLED EXCEPTION: {again}\n  at Shop.Main () [0x00] in <0>:0 \n");
+        let found = reading(&text, Death::Exited(1)).found.expect("an exception");
+        assert_eq!((&*found.exceptions[0].kind, &*found.exceptions[0].value), ("Shop.Sold", "out"), "{again}");
+    }
+}
+
+#[test]
 fn what_comes_out_of_a_hostile_text_is_bounded() {
     let lines = 20_000;
     let deep_python = format!(

@@ -1,49 +1,9 @@
-//! Whatever a program holds in the place of Go's table, addresses are looked up in it in bounded time, without harm.
-//!
-//! The bytes stand in a writable segment, so that the table, its module data and the trees of inlined calls can all be in them.
 #![no_main]
 
-#[path = "../../../src/sys/map.rs"]
-pub mod map;
-#[path = "../../../src/evidence/own.rs"]
-pub mod own;
-#[path = "../../../src/evidence/stack.rs"]
-pub mod stack;
-#[path = "../../../src/evidence/symbols/mod.rs"]
-pub mod symbols;
+#[path = "../checks/gopclntab.rs"]
+mod check;
 
-// The names under which they know each other.
-pub mod sys {
-    pub use crate::map;
-}
-
-fn check(result: libc::c_int) -> std::io::Result<libc::c_int> {
-    if result == -1 { Err(std::io::Error::last_os_error()) } else { Ok(result) }
-}
-
-use libfuzzer_sys::fuzz_target;
-use symbols::{Roots, Symbols};
-
-/// Where the tests' own table and its code lie.
-const TABLE: u64 = 0x1000;
-/// 〃
-const TEXT: u64 = 0x10_0000;
-
-fuzz_target!(|table: &[u8]| {
-    let mut elf = b"\x7fELF\x02\x01\x01\0\0\0\0\0\0\0\0\0".to_vec();
-    elf.extend([2, 0, 62, 0, 1, 0, 0, 0]);
-    elf.extend([0u64, 64, 0].iter().flat_map(|n| n.to_le_bytes()));
-    elf.extend([0, 0, 0, 0, 64, 0, 56, 0, 2, 0, 64, 0, 0, 0, 0, 0]);
-    let size = table.len() as u64;
-    for (flags, fields) in [(6, [176, TABLE, TABLE, size, size, 16]), (5, [0, TEXT, TEXT, 0, 4096, 16])] {
-        elf.extend([1, 0, 0, 0, flags, 0, 0, 0]);
-        elf.extend(fields.iter().flat_map(|n| n.to_le_bytes()));
-    }
-    elf.extend(table);
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
     // SAFETY: nothing that is made of the bytes outlives this run.
-    let bytes: &'static [u8] = unsafe { std::mem::transmute(&*elf) };
-    let symbols = Symbols::of(bytes, None, &Roots::default());
-    for address in (TEXT..TEXT + 80).step_by(5) {
-        assert!(symbols.frames(address).len() <= 256);
-    }
+    check::holds(unsafe { std::mem::transmute::<&[u8], &'static [u8]>(bytes) });
 });
