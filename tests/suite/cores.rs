@@ -433,7 +433,7 @@ fn moved(bed: &Bed) {
     quiet.until("it sleeps", || quiet.children().into_iter().find(is_there));
     quiet.signal(Signal::SIGQUIT);
     quiet.end();
-    is_told("/sleep");
+    is_told("\"name\":\"sleep\"");
     // It goes where its own file lies.
     let source = bed.path("home.c");
     let text = "#include <unistd.h>\nint main(int n, char **a) { return chdir(a[n - 1]) ? 9 : *(volatile int *)0; }\n";
