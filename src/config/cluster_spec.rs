@@ -243,7 +243,7 @@ mod tests {
             assert_eq!(ClusterSpec::parse(text).unwrap_err(), sentence);
         }
         assert!(ClusterSpec::parse("a: [").unwrap_err().starts_with("it is neither YAML nor JSON: "));
-        assert!(ClusterSpec::read(Path::new("/")).unwrap_err().contains("no file"));
+        assert!(ClusterSpec::read(Path::new("/")).unwrap_err().contains("not a regular file"));
         assert!(ClusterSpec::read(Path::new("/nonexistent")).unwrap_err().contains("No such file"));
     }
 
