@@ -244,7 +244,7 @@ fn session(bed: &Bed) {
     let server = Server::new(Mood::TakeAndReset);
     let run = || bed.run(&["--report-wait", "30s"], ["true"]).env("OBIT_DSN", &server.dsn);
     run().env("SENTRY_RELEASE", "app@1").end().code(0);
-    flush(bed, &server.dsn);
+    bed.obit(["flush"]).env("OBIT_DSN", &server.dsn).end().code(1);
     server.becomes(Mood::Status(200));
     flush(bed, &server.dsn);
     let init: Vec<_> = server.taken().iter().filter_map(|envelope| envelope.json("session")).collect();
