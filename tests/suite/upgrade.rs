@@ -324,8 +324,10 @@ fn sign_refuses(bed: &Bed) {
 
 /// Debian's nsd with the zone as a vendor would write it: the line of `obit upgrade sign` for all, one for a version alone.
 fn nsd(bed: &Bed) {
+    // Of one moment: signed in two seconds, the earlier record would be older than the later one.
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs().to_string();
     let line = |arguments: &[&str]| {
-        let all = [&["--zone", ZONE, "--url", "https://example.test/r"], arguments].concat();
+        let all = [&["--zone", ZONE, "--url", "https://example.test/r", "--not-before", &now], arguments].concat();
         signed(bed, "signing-key.pem", &all)["record"].as_str().expect("a line").to_owned()
     };
     let zone = [
