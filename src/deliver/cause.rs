@@ -51,6 +51,9 @@ impl Way {
         if let Some(why) = causes().find_map(tls) {
             return format!("no TLS with {who}: {}", self.tls_clause(why));
         }
+        if says("tls handshake eof") {
+            return format!("no TLS with {who}: it closed the connection before TLS was agreed on");
+        }
         if error.is_timeout() && error.is_connect() {
             return format!("no connection to {who} within {}", seconds(self.connect));
         }

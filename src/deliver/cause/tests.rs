@@ -142,6 +142,16 @@ fn a_certificate_that_is_not_accepted_is_told_with_its_fault() {
     let plain = clause(&format!("https://{address}/"), None, LONG, None);
     assert_eq!(plain, format!("no TLS with {address}: it does not speak TLS on that port"));
     serving.join().unwrap();
+    // One that takes the first message and says nothing to it.
+    let (address, serving) = server(|mut stream| {
+        let mut head = [0; 5];
+        stream.read_exact(&mut head).unwrap();
+        let mut hello = vec![0; usize::from(u16::from_be_bytes([head[3], head[4]]))];
+        stream.read_exact(&mut hello).unwrap();
+    });
+    let silent = clause(&format!("https://{address}/"), None, LONG, None);
+    assert_eq!(silent, format!("no TLS with {address}: it closed the connection before TLS was agreed on"));
+    serving.join().unwrap();
 }
 
 #[test]
