@@ -6,9 +6,8 @@
 
 #![forbid(unsafe_code)]
 
-use crate::sys::regular::{self, Link};
+use crate::sys::regular;
 use serde_json::{Map, Value};
-use std::io::Read as _;
 use std::path::Path;
 use yaml_rust2::parser::{Event, MarkedEventReceiver, Parser};
 use yaml_rust2::scanner::{Marker, TScalarStyle};
@@ -67,12 +66,7 @@ impl Field {
 impl ClusterSpec {
     /// Reads the file as it is now.
     pub fn read(path: &Path) -> Result<ClusterSpec, String> {
-        let file = regular::open(path, Link::Followed).map_err(|error| error.to_string())?;
-        let mut text = String::new();
-        file.take(FILE_BYTES + 1).read_to_string(&mut text).map_err(|error| error.to_string())?;
-        if text.len() as u64 > FILE_BYTES {
-            return Err(format!("it is larger than {} KiB", FILE_BYTES / 1024));
-        }
+        let text = regular::read_text(path, FILE_BYTES).map_err(|error| error.to_string())?;
         ClusterSpec::parse(&text)
     }
 

@@ -4,15 +4,15 @@
 
 pub mod cluster_spec;
 pub mod options;
+pub mod section;
 pub mod value;
 
 use crate::limits;
 use crate::say;
-use crate::sys::regular::{self, Link};
+use crate::sys::regular;
 use crate::sys::signal::Signal;
 use options::{SETTINGS, Setting};
 use std::fmt;
-use std::io::{self, Read as _};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -274,7 +274,8 @@ pub fn load(
 
 fn read_file(path: &Path, loaded: &mut Loaded) -> Result<(), String> {
     let failed = |why: &dyn fmt::Display| format!("configuration file {}: {why}", path.display());
-    let text = text_of(path).map_err(|error| failed(&error))?;
+    // PID 1 must not wait for a FIFO's writer, nor read for ever.
+    let text = regular::read_text(path, FILE_BYTES).map_err(|error| failed(&error))?;
     let table: toml::Table = text.parse().map_err(|error: toml::de::Error| failed(&error.message()))?;
     // All that is wrong with it at once: nobody wants to start as often as there are mistakes.
     let mut wrong = Vec::new();
@@ -294,16 +295,6 @@ fn read_file(path: &Path, loaded: &mut Loaded) -> Result<(), String> {
         }
     }
     if wrong.is_empty() { Ok(()) } else { Err(failed(&wrong.join("; "))) }
-}
-
-/// Of a regular file: PID 1 must not wait for a FIFO's writer, nor read for ever.
-fn text_of(path: &Path) -> io::Result<String> {
-    let mut text = String::new();
-    regular::open(path, Link::Followed)?.take(FILE_BYTES + 1).read_to_string(&mut text)?;
-    if text.len() as u64 > FILE_BYTES {
-        return Err(io::Error::new(io::ErrorKind::FileTooLarge, "it is larger than any configuration"));
-    }
-    Ok(text)
 }
 
 fn plain_text(value: &toml::Value) -> String {

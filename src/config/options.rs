@@ -2,6 +2,7 @@
 
 #![forbid(unsafe_code)]
 
+use super::section::Section;
 use super::value::*;
 use super::{Settings, WhenOff};
 use std::path::PathBuf;
@@ -21,42 +22,6 @@ pub struct Setting {
     pub apply: fn(&mut Settings, &str) -> Result<(), String>,
     /// The present value, as it would be written.
     pub show: fn(&Settings) -> String,
-}
-
-/// Groups of the help.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Section {
-    Program,
-    Stop,
-    Report,
-    Consent,
-    Telemetry,
-    Api,
-    Output,
-}
-
-impl Section {
-    pub const ALL: [Section; 7] = [
-        Section::Program,
-        Section::Stop,
-        Section::Report,
-        Section::Consent,
-        Section::Telemetry,
-        Section::Api,
-        Section::Output,
-    ];
-
-    pub fn title(self) -> &'static str {
-        match self {
-            Section::Program => "The program",
-            Section::Stop => "Stopping and exit status",
-            Section::Report => "Reports",
-            Section::Consent => "What may leave (each is off when anybody says so)",
-            Section::Telemetry => "Who we are, and the report once a day",
-            Section::Api => "API and panel",
-            Section::Output => "Output",
-        }
-    }
 }
 
 use Section::{Api, Consent, Output, Program, Report, Stop, Telemetry};

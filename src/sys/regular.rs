@@ -7,7 +7,7 @@ use super::file::{FileKind, Status};
 use nix::fcntl::{self, AT_FDCWD, OFlag};
 use nix::sys::stat::Mode;
 use std::fs::File;
-use std::io;
+use std::io::{self, Read as _};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::path::Path;
@@ -49,6 +49,17 @@ pub fn open(path: &Path, link: Link) -> io::Result<File> {
     Ok(File::from(opened))
 }
 
+/// The whole text of one that may not be larger than `limit_bytes`.
+pub fn read_text(path: &Path, limit_bytes: u64) -> io::Result<String> {
+    let mut text = String::new();
+    open(path, Link::Followed)?.take(limit_bytes + 1).read_to_string(&mut text)?;
+    if text.len() as u64 > limit_bytes {
+        let what = format!("it is larger than {} KiB", limit_bytes / 1024);
+        return Err(io::Error::new(io::ErrorKind::FileTooLarge, what));
+    }
+    Ok(text)
+}
+
 /// Whether it lies in a file system that has no files of anybody's (proc(5), sysfs(5) and their kin), where reading may wait
 /// and mapping may reach a device.
 fn is_made_up(file: &OwnedFd) -> io::Result<bool> {
@@ -79,7 +90,6 @@ fn is_made_up(file: &OwnedFd) -> io::Result<bool> {
 mod tests {
     use super::*;
     use std::ffi::CString;
-    use std::io::Read as _;
     use std::os::fd::FromRawFd as _;
     use std::os::unix::ffi::OsStrExt as _;
 
