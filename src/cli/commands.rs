@@ -4,8 +4,9 @@
 
 use super::{core, crashes, detach, doctor, heartbeat, manual, output, telemetry, upgrade};
 use crate::case::Run;
-use crate::config::options::{SETTINGS, Section};
-use crate::config::{self, Loaded};
+use crate::config::options::SETTINGS;
+use crate::config::section::Section;
+use crate::config::{self, Loaded, Settings};
 use crate::death::OWN_FAILURE;
 use crate::deliver::dsn::Dsn;
 use crate::deliver::fault;
@@ -199,7 +200,7 @@ fn carry_out(matches: &ArgMatches) -> Result<(), String> {
     match name {
         "crashes" => {
             let (name, matches) = matches.subcommand().ok_or("no command was given")?;
-            crashes::carry_out(name, matches, &spool(matches)?)
+            crashes::carry_out(name, matches, &spool(&load(matches)?.settings)?)
         }
         "status" => status(matches),
         "flush" => flush(matches),
@@ -264,13 +265,12 @@ fn load(matches: &ArgMatches) -> Result<Loaded, String> {
 }
 
 /// The spool that a command is about: found, never made.
-fn spool(matches: &ArgMatches) -> Result<Spool, String> {
-    let settings = load(matches)?.settings;
-    let dir = place::existing(&settings).map_err(|places| {
+fn spool(settings: &Settings) -> Result<Spool, String> {
+    let dir = place::existing(settings).map_err(|places| {
         let places: Vec<_> = places.iter().map(|dir| named(dir)).collect();
         format!("there is no state directory at {}; name it with --state-dir", places.join(", "))
     })?;
-    for refuge in place::refuges_in_use(&settings, &dir) {
+    for refuge in place::refuges_in_use(settings, &dir) {
         let refuge = refuge.display();
         say(
             Level::Info,
@@ -290,13 +290,14 @@ fn named(dir: &Path) -> String {
 }
 
 fn status(matches: &ArgMatches) -> Result<(), String> {
-    let spool = spool(matches)?;
+    let settings = load(matches)?.settings;
+    let spool = spool(&settings)?;
     let state_dir = spool.state_dir().to_owned();
     let entries = spool.entries();
     let count = |wanted: &str| entries.iter().filter(|entry| entry.state.as_str() == wanted).count();
     let running = marker::living(&state_dir);
     let states = ["pending", "sent", "rejected", "corrupt"].map(|state| (state, count(state)));
-    let upgrade = check::standing(&load(matches)?.settings, Some(&state_dir));
+    let upgrade = check::standing(&settings, Some(&state_dir));
     let mut out = output::stdout();
     if matches.get_flag("json") {
         let mut object: serde_json::Map<String, serde_json::Value> =
@@ -327,7 +328,8 @@ fn status(matches: &ArgMatches) -> Result<(), String> {
 }
 
 fn flush(matches: &ArgMatches) -> Result<(), String> {
-    let (settings, spool) = (load(matches)?.settings, spool(matches)?);
+    let settings = load(matches)?.settings;
+    let spool = spool(&settings)?;
     // What earlier runs left to be told goes, too.
     crate::examine::recover(&settings, spool.state_dir());
     let summary = crate::courier::flush(&settings, &spool);

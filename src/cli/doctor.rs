@@ -141,10 +141,8 @@ fn findings(loaded: &Loaded) -> Vec<Finding> {
         None => add(Mark::Note, "core_pattern", "cannot be read here".to_owned()),
         Some(pattern) => add(Mark::Good, "core_pattern", pattern.in_words()),
     }
-    if let Ok((soft, hard)) = nix::sys::resource::getrlimit(nix::sys::resource::Resource::RLIMIT_CORE) {
-        let shown = |limit: u64| {
-            if limit == nix::sys::resource::RLIM_INFINITY { "unlimited".to_owned() } else { limit.to_string() }
-        };
+    if let Ok((soft, hard)) = process::core_limits() {
+        let shown = |limit: u64| if limit == u64::MAX { "unlimited".to_owned() } else { limit.to_string() };
         let says = format!("soft {}, hard {}", shown(soft), shown(hard));
         let raise = if settings.raise_core_limit { core_limit::here() } else { Raise::Needless };
         match (raise, soft) {
