@@ -47,8 +47,7 @@ impl fmt::Debug for Id {
 }
 
 /// Why a death is worth a report: the value of the tag `exit.reason`.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, serde::Serialize, serde::Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Reason {
     /// A signal that our own stop did not send.
     Signal,

@@ -150,7 +150,8 @@ pub fn examine(
     let report = Report { suppressed, ..build::build(&case, learnt, &environment, &mut scrubber) };
     if good_end {
         let begun = spool.as_ref().map(|spool| begin_in(spool, &case, &report));
-        open = begun.and_then(|begun| begun.inspect_err(|error| say(Level::Error, &error.to_string())).ok());
+        let tell = |error: &SpoolError| say(Level::Error, &format!("{error}; {}", in_memory(settings)));
+        open = begun.and_then(|begun| begun.inspect_err(tell).ok());
         say(Level::Warning, &text::one_line(&report));
     }
     keep(report, spool.as_ref().zip(open), memory_file)
@@ -172,11 +173,18 @@ fn begin(case: &Case, minimal: &Report, settings: &Settings, state_dir: Option<&
     let found = refuges.find_map(|dir| begin(&dir).ok().map(|begun| (dir, begun)));
     let instead = match &found {
         Some((dir, _)) => format!("it is kept in {0} instead (obit crashes show --state-dir {0})", dir.display()),
-        None if settings.dsn.is_some() => "it is kept in memory until it is delivered or we end".to_owned(),
-        None => "it is kept in memory and lost when we end".to_owned(),
+        None => in_memory(settings).to_owned(),
     };
     say(Level::Error, &format!("{error}; {instead}"));
     found.map(|(_, begun)| begun)
+}
+
+/// What follows where no disk takes it.
+fn in_memory(settings: &Settings) -> &'static str {
+    match settings.dsn.is_some() {
+        true => "it is kept in memory until it is delivered or we end",
+        false => "it is kept in memory and lost when we end",
+    }
 }
 
 fn begin_in(spool: &Spool, case: &Case, report: &Report) -> Result<OpenEntry, SpoolError> {

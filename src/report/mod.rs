@@ -37,6 +37,7 @@ pub struct Report {
     pub at_unix_ms: u64,
     /// `false` while this is the minimal entry; if it stays so, the examiner did not get further.
     pub complete: bool,
+    #[serde(with = "reason")]
     pub reason: Reason,
     pub level: Level,
     pub component: String,
@@ -78,6 +79,22 @@ pub struct Report {
     pub gaps: Vec<Gap>,
     /// Version of the obit that wrote it.
     pub obit_version: String,
+}
+
+/// By the spelling of its tag.
+mod reason {
+    use super::Reason;
+    use serde::{Deserialize as _, Deserializer, Serializer, de::Error as _};
+
+    pub fn serialize<S: Serializer>(reason: &Reason, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(reason.as_str())
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Reason, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        let known = Reason::ALL.into_iter().find(|known| known.as_str() == text);
+        known.ok_or_else(|| D::Error::custom(format!("{text:?} is no reason")))
+    }
 }
 
 impl Report {

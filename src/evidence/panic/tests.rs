@@ -1,3 +1,5 @@
+//! What is read of last words: the fixtures by snapshot, hostile text by its bounds.
+
 use super::*;
 use crate::sys::signal::Signal;
 use proptest::prelude::*;

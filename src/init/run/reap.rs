@@ -150,9 +150,7 @@ impl Init {
             subject: if main { Subject::Main } else { Subject::Descendant { comm: comm.unwrap_or_default() } },
             pid: Some(pid),
             death: Some(death),
-            told_code: Some(self.leaving(death))
-                .filter(|_| main)
-                .and_then(|(status, by)| by.is_none().then_some(status)),
+            told_code: main.then(|| self.leaving(death)).and_then(|(status, by)| by.is_none().then_some(status)),
             uptime_ms: main.then(|| (now - self.child.started).as_millis() as u64),
             spawn_error: None,
             usage: Some(usage),

@@ -1,3 +1,5 @@
+//! From a case to a report: the words of each kind of death, and that no secret comes along.
+
 use super::*;
 use crate::case::{Id, Tail, Zombie};
 use crate::sys::signal::Signal;

@@ -1,3 +1,5 @@
+//! What is masked and what is not, and that no text takes longer than its length explains.
+
 use super::*;
 use nix::sys::time::{TimeSpec, TimeValLike as _};
 use nix::time::{ClockId, clock_gettime};

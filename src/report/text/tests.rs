@@ -1,3 +1,5 @@
+//! The obituary as people see it, by snapshot.
+
 use super::*;
 use crate::case::{Reason, Tail};
 use crate::death::Death;
