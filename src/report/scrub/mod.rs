@@ -6,10 +6,12 @@
 
 #![forbid(unsafe_code)]
 
+mod command;
 mod name;
 mod scan;
 #[cfg(test)]
 mod tests;
+mod webhook;
 
 use crate::limits;
 use aho_corasick::{AhoCorasick, MatchKind};
@@ -42,6 +44,11 @@ enum Known {
 impl Scrubber {
     /// Learns the values of the variables whose names are secret, and the passwords of URLs in any of them.
     pub fn new<'a>(environment: impl IntoIterator<Item = (&'a str, &'a str)>) -> Scrubber {
+        Scrubber::of(environment, &[])
+    }
+
+    /// The same, and what the command line gives away: a program may print the value under no name.
+    pub fn of<'a>(environment: impl IntoIterator<Item = (&'a str, &'a str)>, argv: &[String]) -> Scrubber {
         let mut values: Vec<String> = Vec::new();
         let mut learn = |value: &str| {
             let lines = value.lines().map(str::trim);
@@ -57,6 +64,15 @@ impl Scrubber {
                     learn(part);
                     part.split_once(':').into_iter().for_each(|(_, password)| learn(password));
                 }
+            }
+        }
+        for (arg, secret) in argv.iter().zip(command::secrets(argv)) {
+            for range in secret.map_or_else(|| scan::find(arg), |range| vec![range]) {
+                let part = &arg[range];
+                learn(part);
+                // `Bearer x`, `name:password`
+                part.rsplit_once(' ').into_iter().for_each(|(_, word)| learn(word));
+                part.split_once(':').into_iter().for_each(|(_, password)| learn(password));
             }
         }
         values.sort_unstable();
@@ -90,14 +106,11 @@ impl Scrubber {
     pub fn argv(&mut self, argv: &[String]) -> Vec<String> {
         let mut shown = Vec::new();
         let mut bytes = 0;
-        let mut secret_follows = false;
-        for (i, arg) in argv.iter().enumerate() {
-            let masked = if secret_follows && !is_option(arg) {
-                self.mask(arg, std::iter::once(0..arg.len()).collect())
-            } else {
-                self.argument(arg, i.checked_sub(1).map(|i| argv[i].as_str()))
+        for (i, (arg, secret)) in argv.iter().zip(command::secrets(argv)).enumerate() {
+            let masked = match secret {
+                Some(range) => self.mask(arg, vec![range]),
+                None => self.text(arg),
             };
-            secret_follows = arg.starts_with('-') && !arg.contains('=') && name::classify(arg) != name::Name::Plain;
             bytes += masked.len().min(limits::ARG_CHARS);
             if bytes > limits::ARGV_BYTES {
                 shown.push(format!("… {} more", argv.len() - i));
@@ -106,30 +119,6 @@ impl Scrubber {
             shown.push(shortened(masked, limits::ARG_CHARS));
         }
         shown
-    }
-
-    fn argument(&mut self, arg: &str, before: Option<&str>) -> String {
-        // curl -u name:password
-        if before.is_some_and(|option| ["-u", "--user", "--proxy-user"].contains(&option))
-            && let Some((user, secret)) = arg.split_once(':')
-            && !secret.bytes().all(|b| b.is_ascii_digit())
-        {
-            return self.mask(arg, std::iter::once(user.len() + 1..arg.len()).collect());
-        }
-        // An argument is one value to its end, blanks included.
-        let mut at = 0;
-        while let Some(i) = arg[at..].find(|c: char| !c.is_ascii_alphanumeric() && !"_-.".contains(c)) {
-            let separator = arg.as_bytes()[at + i];
-            if separator != b'=' && separator != b':' {
-                break;
-            }
-            let value = at + i + 1;
-            if name::classify(&arg[at..at + i]) != name::Name::Plain && value < arg.len() {
-                return self.mask(arg, std::iter::once(value..arg.len()).collect());
-            }
-            at = value;
-        }
-        self.text(arg)
     }
 
     /// All names, and the values that explain a crash: language, runtime, limits, place in the cluster.
@@ -215,14 +204,6 @@ fn after_cut(text: &str) -> usize {
             blank.map_or(text.len(), |i| REACH_BYTES + i)
         }
     }
-}
-
-/// `--verbose`, `--level=3`: not the value of the option before it.
-fn is_option(arg: &str) -> bool {
-    arg.strip_prefix("--").is_some_and(|name| {
-        let name = name.split('=').next().unwrap_or_default();
-        name.starts_with(|c: char| c.is_ascii_lowercase()) && name.bytes().all(|b| b.is_ascii_lowercase() || b == b'-')
-    })
 }
 
 /// Whether a variable's value may be shown.
