@@ -8,6 +8,7 @@
 
 mod command;
 mod name;
+mod plain;
 mod scan;
 #[cfg(test)]
 mod tests;
@@ -15,6 +16,7 @@ mod webhook;
 
 use crate::limits;
 use aho_corasick::{AhoCorasick, MatchKind};
+use plain::Plain;
 use std::collections::BTreeMap;
 use std::ops::Range;
 
@@ -87,7 +89,7 @@ impl Scrubber {
 
     /// Masks a text that is complete.
     pub fn text(&mut self, text: &str) -> String {
-        self.mask(text, scan::find(text))
+        self.mask(text, looking_secret(text))
     }
 
     /// Masks the end of a stream; `cut` says that there was more before. A secret that the cut went through is not
@@ -95,7 +97,7 @@ impl Scrubber {
     pub fn tail(&mut self, bytes: &[u8], cut: bool) -> String {
         let text = String::from_utf8_lossy(bytes);
         let whole = if cut { &text[after_cut(&text)..] } else { &text[..] };
-        let mut found = scan::find(whole);
+        let mut found = looking_secret(whole);
         if cut {
             found.push(0..scan::key_lines_end(whole, 0));
         }
@@ -148,7 +150,13 @@ impl Scrubber {
     fn mask(&mut self, text: &str, mut found: Vec<Range<usize>>) -> String {
         match &self.known {
             Known::Nothing => {}
-            Known::Values(search) => found.extend(search.find_iter(text).map(|hit| hit.range())),
+            Known::Values(search) => {
+                found.extend(search.find_iter(text).map(|hit| hit.range()));
+                let plain = Plain::of(text);
+                if plain.text.len() < text.len() {
+                    found.extend(search.find_iter(&*plain.text).map(|hit| plain.whole(hit.range())));
+                }
+            }
             Known::TooMany => found = std::iter::once(0..text.len()).collect(),
         }
         found.retain(|range| !range.is_empty());
@@ -184,6 +192,12 @@ impl Known {
             .build(values)
             .map_or(Known::TooMany, Known::Values)
     }
+}
+
+/// What looks secret to a reader, who sees no control sequences.
+fn looking_secret(text: &str) -> Vec<Range<usize>> {
+    let plain = Plain::of(text);
+    scan::find(&plain.text).into_iter().map(|range| plain.whole(range)).collect()
 }
 
 fn shortened(text: String, chars: usize) -> String {

@@ -131,7 +131,17 @@ fn link(bytes: &[u8], name: Range<usize>) -> Option<(Link, usize)> {
         let comma = if is(at, b',') { skip_blank(bytes, at + 1) } else { at };
         return (comma > closed).then_some((Link::Option, comma));
     }
+    if at > closed && &bytes[name.clone()] == b"password" && is_netrc(&bytes[..name.start]) {
+        return Some((Link::Option, at));
+    }
     (at > closed && (is(at, b'\'') || is(at, b'"'))).then_some((Link::Quote, at))
+}
+
+/// `machine x login y`, which .netrc has before `password z`.
+fn is_netrc(before: &[u8]) -> bool {
+    let near = &before[before.len().saturating_sub(LOOKAHEAD_BYTES / 16)..];
+    let mut back = near.rsplit(u8::is_ascii_whitespace).filter(|word| !word.is_empty()).skip(1);
+    back.next() == Some(b"login") && (back.next() == Some(b"default") || back.next() == Some(b"machine"))
 }
 
 /// Whether `name: value` is the voice of an error message or a place in a source file rather than an assignment.

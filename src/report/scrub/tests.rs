@@ -74,6 +74,11 @@ fn secrets_are_masked_and_what_stands_around_them_is_not() {
         ("jdbc:mysql://h/db?user=u&password=p", "jdbc:mysql://h/db?user=u&password=[masked]"),
         ("//registry.example/:_authToken=x1", "//registry.example/:_authToken=[masked]"),
         ("AccountName=a;AccountKey=ab==;", "AccountName=a;AccountKey=[masked];"),
+        ("machine h login bob password hunter2\n", "machine h login bob password [masked]\n"),
+        // Control sequences within.
+        ("pass\x1b[0mword=hunter2", "pass\x1b[0mword=[masked]"),
+        ("password=hun\x1b[1;31mter2\x1b[0m x", "password=[masked]\x1b[0m x"),
+        ("ghp_abcdefgh\x1b[1mijklmnopqrstuvwxyz\x1b(B\x1b[m ok", "[masked]\x1b(B\x1b[m ok"),
         // The value on the next line.
         ("password:\nhunter2\n", "password:\n[masked]\n"),
         ("PASSWORD: \r\nhunter2\r\nx", "PASSWORD: \r\n[masked]\r\nx"),
@@ -115,6 +120,7 @@ fn the_words_that_explain_a_crash_stay_readable() {
         "password:\nsrc/main.rs:42",
         "password:\nauth::check1",
         "password:\nnothing",
+        "login with password failed",
         "-----BEGIN CERTIFICATE-----\nMIIE\n-----END CERTIFICATE-----",
         "basic block 12 of 34",
         "",
@@ -186,6 +192,7 @@ fn values_of_secret_variables_are_masked_wherever_they_stand() {
     let masked = scrubber.text("a plainlooking b short s3cretpw second line /run/secrets/p /home/plain");
     assert_eq!(masked, "a [masked] b short [masked] [masked] /run/secrets/p /home/plain");
     assert_eq!(scrubber.masked, 3);
+    assert_eq!(scrubber.text("é plain\x1b[1mlooking\x1b[0m"), "é [masked]\x1b[0m");
     assert_eq!(scrubber.argv(&["x-plainlooking-y".into()]), ["x-[masked]-y"]);
 }
 
@@ -293,6 +300,10 @@ fn hostile_text_takes_no_longer_than_its_length_explains() {
         "<secret>",
         "hooks.slack.com/services/",
         "password:\n",
+        "login a password ",
+        "\x1b[1",
+        "\x1b[0m",
+        "a-\x1b[0m",
     ];
     let mut scrubber = knowing(&[("A_KEY", &"a".repeat(5000)), ("B_KEY", "a-a-a-a-")]);
     let used = || clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID).unwrap();
