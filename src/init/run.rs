@@ -87,23 +87,22 @@ pub fn run(launch: Launch, caller: Caller, roles: Roles) -> u8 {
     launch.settings.configure_lines();
     match Init::start(launch, caller, roles) {
         Ok(mut init) => init.live(),
-        Err(sentence) => {
-            crate::say::say(Level::Error, &sentence);
-            death::OWN_FAILURE
-        }
+        Err(status) => status,
     }
 }
 
 impl Init {
-    fn start(mut launch: Launch, caller: Caller, roles: Roles) -> Result<Init, String> {
+    /// An error is the status to end with; why has been said.
+    fn start(mut launch: Launch, caller: Caller, roles: Roles) -> Result<Init, u8> {
         // The child starts where we were; we go to `/` before it does.
         for path in [&mut launch.settings.state_dir, &mut launch.settings.api_credentials].into_iter().flatten() {
             *path = std::path::absolute(&*path).unwrap_or_else(|_| path.clone());
         }
         let settings = &launch.settings;
         let own_pid = process::own_pid();
+        let in_our_place = |why: &str| setup::in_our_place(&launch.command, &launch.manners, caller, why);
         let signals = SignalFd::new(Set::FULL)
-            .map_err(|error| format!("cannot receive signals (signalfd: {error}); nothing was started"))?;
+            .map_err(|error| in_our_place(&format!("signals cannot be received (signalfd: {error})")))?;
         if launch.manners.subreaper {
             let _ = process::become_subreaper();
         }
@@ -122,10 +121,8 @@ impl Init {
         }
         let oom = oom::counter();
         let oom_before = oom.as_ref().and_then(|counter| fd::reread(&counter.file, oom::COUNTER_BYTES));
-        let (started, tracer) =
-            setup::start(&launch.command, settings, &launch.manners, caller, child_end).map_err(|error| {
-                format!("cannot start {}: no process can be made (fork: {error})", launch.command[0].to_string_lossy())
-            })?;
+        let (started, tracer) = setup::start(&launch.command, settings, &launch.manners, caller, child_end)
+            .map_err(|error| in_our_place(&format!("no process can be made (fork: {error})")))?;
         last_resort::note(Noted {
             own_pid,
             main: started.spawned.pid,
