@@ -51,6 +51,8 @@ struct Child {
     /// The last signal passed on that asks for an end without a core.
     passed_on: Option<Signal>,
     stop_passed_on: Option<Signal>,
+    /// The last signal of any kind that was passed on, as if it were a stop: it may be what the program dies of.
+    last_passed_on: Option<Stop>,
     run: Run,
     whereabouts: Whereabouts,
 }
@@ -190,6 +192,7 @@ impl Init {
                 death: None,
                 passed_on: None,
                 stop_passed_on: None,
+                last_passed_on: None,
                 run: started.run,
                 whereabouts: Whereabouts::default(),
             },
@@ -366,13 +369,7 @@ impl Init {
             }
             Verdict::Stop(signal) => {
                 // Who asks again hurries what the first one asked for.
-                let stop = self.stop.get_or_insert(Stop {
-                    signal: arrival.signal,
-                    sender_pid: arrival.sender_pid,
-                    sender_uid: arrival.sender_uid,
-                    at_unix_ms: clock::unix_ms(),
-                    hurried: false,
-                });
+                let stop = self.stop.get_or_insert_with(|| Stop::asked_by(&arrival));
                 let now = clock::monotonic();
                 if self.child.state == State::Ended {
                     self.phase = self.phase.hurry(now);
@@ -453,6 +450,7 @@ impl Init {
         };
         if outcome.is_ok() {
             self.narrate(Moment::Forwarded { signal });
+            self.child.last_passed_on = Some(Stop { signal, ..Stop::asked_by(arrival) });
             if !signal.dumps_core() {
                 self.child.passed_on = Some(signal);
             }

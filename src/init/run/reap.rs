@@ -157,7 +157,7 @@ impl Init {
             zombie,
             oom_before: self.oom_before.clone(),
             oom_after: oom_after.clone(),
-            stop: self.stop,
+            stop: self.stop.or(self.child.last_passed_on.filter(|sent| main && death.signal() == Some(sent.signal))),
             last_directory: None,
             stderr_tail: None,
             gaps: self.tail_gap.iter().cloned().collect(),
