@@ -71,6 +71,10 @@ impl Scrubber {
         for (arg, secret) in argv.iter().zip(command::secrets(argv)) {
             for range in secret.map_or_else(|| scan::find(arg), |range| vec![range]) {
                 let part = &arg[range];
+                // `--auth required`: a plain word is everywhere, and no secret of any use.
+                if part.bytes().all(|b| b.is_ascii_lowercase()) {
+                    continue;
+                }
                 learn(part);
                 // `Bearer x`, `name:password`
                 part.rsplit_once(' ').into_iter().for_each(|(_, word)| learn(word));
