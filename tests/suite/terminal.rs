@@ -246,6 +246,12 @@ fn own_session(bed: &Bed) {
     screen.shows("ready");
     screen.types("\x03");
     screen.shows("got 2 ");
+    // Giving up the terminal makes a SIGHUP of its own; as long as it waits, another one is the same one: signal(7).
+    run.until("obit has read its own hang-up", || {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", run.pid())).ok()?;
+        let pending = status.lines().find_map(|line| line.strip_prefix("ShdPnd:\t"))?;
+        (u64::from_str_radix(pending, 16).ok()? & 1 == 0).then_some(())
+    });
     run.signal(Signal::SIGHUP);
     screen.shows("got 1 ");
     screen.types("\x1c");
