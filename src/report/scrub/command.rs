@@ -20,8 +20,8 @@ const SHORT: [(&[&str], &str, Place); 10] = [
     (&["sqlcmd", "bcp"], "-P", Place::Either),
     (&["zip", "unzip"], "-P", Place::Either),
 ];
-/// Programs that only start another one.
-const WRAPPERS: [&str; 6] = ["env", "sudo", "nohup", "exec", "tini", "dumb-init"];
+/// How far from the beginning such a program is looked for: behind `env`, `sudo -u bob`, `timeout 5`, `docker exec db`.
+const PROGRAM_WITHIN: usize = 12;
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Place {
@@ -36,12 +36,10 @@ enum Place {
 
 /// For every argument the part that is secret by its place.
 pub(super) fn secrets(argv: &[String]) -> Vec<Option<Range<usize>>> {
-    let program =
-        argv.iter().position(|arg| !arg.starts_with('-') && !arg.contains('=') && !WRAPPERS.contains(&file(arg)));
-    let known = program.and_then(|at| {
-        let row = SHORT.iter().find(|(programs, ..)| programs.contains(&file(&argv[at])))?;
-        let login = argv[at..].iter().any(|arg| arg == "login");
-        (row.2 != Place::Login || login).then_some((at, row.1, row.2))
+    let known = argv.iter().take(PROGRAM_WITHIN).enumerate().find_map(|(at, arg)| {
+        let (_, option, place) = SHORT.iter().find(|(programs, ..)| programs.contains(&file(arg)))?;
+        let login = || argv[at..].iter().any(|arg| arg == "login");
+        (*place != Place::Login || login()).then_some((at, *option, *place))
     });
     let short = |i: usize| known.filter(|(at, ..)| i > *at);
     let mut found = Vec::with_capacity(argv.len());
