@@ -1,7 +1,8 @@
 //! stderr: the program's bytes pass through untouched while their end is remembered, and obit's own lines go between.
 //!
-//! Into a pipe the bytes are duplicated by the kernel (tee(2)) and read once for the ring; elsewhere they are read and
-//! written. A terminal and a regular file are the program's own, and nothing comes between. Nothing is read while the reader behind us does not take, so back-pressure reaches the program as it
+//! A terminal and a regular file are the program's own, and nothing comes between; of a file the end is read
+//! ([`LogFile`]). Into a pipe the bytes are duplicated by the kernel (tee(2)) and read once for the ring; elsewhere they are
+//! read and written. Nothing is read while the reader behind us does not take, so back-pressure reaches the program as it
 //! would without us; and when that reader is gone, ours goes too, so that the program gets its SIGPIPE.
 //!
 //! A line of ours comes after what the program had written before it, even if that is still in its pipe: it waits until

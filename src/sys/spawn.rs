@@ -173,7 +173,7 @@ fn pointers(program: &Program) -> (Vec<*const libc::c_char>, Vec<*const libc::c_
     (argv, script_argv)
 }
 
-/// In the child. Failures are left alone: the program can run in the wrong group, it cannot run without us trying.
+/// In the child, or in us who take its place. Failures are left alone: the program can run in the wrong group, it cannot run without us trying.
 fn become_child(setting: &Setting<'_>) {
     let own = process::own_pid();
     match setting.place {
