@@ -58,7 +58,8 @@ pub fn build(case: &Case, learnt: Learnt, environment: &[(String, String)], scru
     if scrubber.withholds() {
         report.gaps.push(Gap {
             what: "texts".to_owned(),
-            why: "the environment holds more secrets than can be looked for, so texts are masked as a whole".to_owned(),
+            why: "environment and arguments hold more secrets than can be looked for, so texts are masked as a whole"
+                .to_owned(),
         });
     }
     if let (Reason::Oom, Some(limit)) = (case.reason, learnt.oom.as_ref().and_then(|oom| oom.limit_bytes)) {

@@ -1,8 +1,8 @@
 //! Masks secrets before a report touches the disk.
 //!
 //! Two ways of knowing a secret: by its look (`password=…`, a token's beginning, a private key; the scanner in
-//! [`scan`]), and by its value: what a variable with a secret name holds is masked wherever it turns up. Of the environment
-//! the names are kept, and the values of a short list that crashes are explained with.
+//! [`scan`]), and by its value: what a variable or an option with a secret name holds is masked wherever it turns up. Of
+//! the environment the names are kept, and the values of a short list that crashes are explained with.
 
 #![forbid(unsafe_code)]
 
@@ -61,7 +61,7 @@ impl Scrubber {
                 learn(value);
             }
             if value.contains("://") || value.contains("@tcp(") {
-                for range in scan::find(value) {
+                for range in looking_secret(value) {
                     let part = &value[range];
                     learn(part);
                     part.split_once(':').into_iter().for_each(|(_, password)| learn(password));
@@ -69,7 +69,7 @@ impl Scrubber {
             }
         }
         for (arg, secret) in argv.iter().zip(command::secrets(argv)) {
-            for range in secret.map_or_else(|| scan::find(arg), |range| vec![range]) {
+            for range in secret.map_or_else(|| looking_secret(arg), |range| vec![range]) {
                 let part = &arg[range];
                 // `--auth required`: a plain word is everywhere, and no secret of any use.
                 if part.bytes().all(|b| b.is_ascii_lowercase()) {
@@ -86,7 +86,7 @@ impl Scrubber {
         Scrubber { known: Known::search_for(&values), masked: 0, left_out: 0 }
     }
 
-    /// Whether text is withheld altogether, because the environment holds more secrets than can be looked for.
+    /// Whether text is withheld altogether, because environment and command line hold more secrets than can be looked for.
     pub fn withholds(&self) -> bool {
         matches!(self.known, Known::TooMany)
     }

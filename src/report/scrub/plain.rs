@@ -6,7 +6,7 @@ use super::MASK;
 use std::borrow::Cow;
 use std::ops::Range;
 
-const ESC: u8 = 0x1b;
+pub(super) const ESC: u8 = 0x1b;
 
 /// What a terminal would show, with the places of what was taken out.
 pub(super) struct Plain<'a> {

@@ -8,13 +8,14 @@
 
 use super::MASK;
 use super::name::{self, Name};
+use super::plain::ESC;
 use super::webhook;
 use std::ops::Range;
 
 /// How far a bracket, or a URL's `@`, is looked for.
 const LOOKAHEAD_BYTES: usize = 4096;
 
-/// All ranges that look secret, unsorted; each begins and ends at a character.
+/// All ranges that look secret in a text without control sequences, unsorted; each begins and ends at a character.
 pub(super) fn find(text: &str) -> Vec<Range<usize>> {
     let bytes = text.as_bytes();
     let mut found = Vec::new();
@@ -35,10 +36,6 @@ pub(super) fn find(text: &str) -> Vec<Range<usize>> {
 fn assignments(bytes: &[u8], found: &mut Vec<Range<usize>>) {
     let mut at = 0;
     while at < bytes.len() {
-        if bytes[at] == ESC {
-            at = skip_colour(bytes, at).max(at + 1);
-            continue;
-        }
         if !is_name(bytes[at]) {
             at += 1;
             continue;
@@ -475,8 +472,6 @@ pub(super) fn key_lines_end(text: &str, at: usize) -> usize {
     }
 }
 
-const ESC: u8 = 0x1b;
-
 fn is_name(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'.')
 }
@@ -502,22 +497,6 @@ fn skip(bytes: &[u8], at: usize, over: impl Fn(u8) -> bool) -> usize {
     until(bytes, at, |b| !over(b))
 }
 
-/// Past blanks and the colour sequences that loggers put around `=`.
-fn skip_blank(bytes: &[u8], mut at: usize) -> usize {
-    loop {
-        let next = skip_colour(bytes, skip(bytes, at, |b| matches!(b, b' ' | b'\t')));
-        if next == at {
-            return at;
-        }
-        at = next;
-    }
-}
-
-/// Past one control sequence (ECMA-48): ESC `[`, parameters, a final byte.
-fn skip_colour(bytes: &[u8], at: usize) -> usize {
-    if !bytes.get(at..).is_some_and(|rest| rest.starts_with(b"\x1b[")) {
-        return at;
-    }
-    let end = skip(bytes, at + 2, |b| matches!(b, b'0'..=b'?'));
-    if bytes.get(end).is_some_and(|b| matches!(b, b'@'..=b'~')) { end + 1 } else { at }
+fn skip_blank(bytes: &[u8], at: usize) -> usize {
+    skip(bytes, at, |b| matches!(b, b' ' | b'\t'))
 }
