@@ -26,14 +26,13 @@ pub fn tree() -> Command {
 
 pub fn carry_out(matches: &ArgMatches) -> Result<(), String> {
     let asked = *matches.get_one::<i32>("pid").expect("it has a default");
-    let status = procfs::process::Process::new(asked).and_then(|process| process.status());
-    let status = status.map_err(|_| format!("there is no process {asked}"))?;
+    let tracer = tracer_of(asked).ok_or_else(|| format!("there is no process {asked}"))?;
     // The program may be named as well as who traces it.
-    let pid = if status.tracerpid > 0 { status.tracerpid } else { asked };
+    let pid = if tracer > 0 { tracer } else { asked };
     let before = traced_by(pid)?;
     let began = Instant::now();
     // A signal that is pending is not queued again, so one may get lost behind a child's end.
-    while !traced_by(pid)?.is_empty() {
+    while before.iter().any(|traced| tracer_of(*traced) == Some(pid)) {
         process::queue(pid, Signal::CHLD, LET_GO).map_err(|error| format!("process {pid} cannot be asked: {error}"))?;
         if began.elapsed() > PATIENCE {
             return Err(format!("process {pid} was asked, and still traces; is it obit?"));
@@ -52,7 +51,13 @@ pub fn carry_out(matches: &ArgMatches) -> Result<(), String> {
     Ok(())
 }
 
-/// The processes whose tracer that is.
+/// Who traces a process, 0: nobody; `None` if there is no such process.
+fn tracer_of(pid: i32) -> Option<i32> {
+    let status = procfs::process::Process::new(pid).and_then(|process| process.status());
+    status.ok().map(|status| status.tracerpid)
+}
+
+/// The processes whose tracer that is: of all that there are, so it is asked once.
 fn traced_by(tracer: i32) -> Result<Vec<i32>, String> {
     let all = procfs::process::all_processes().map_err(|error| format!("/proc cannot be read: {error}"))?;
     let statuses = all.filter_map(|process| process.ok()?.status().ok());
