@@ -14,8 +14,10 @@ pub struct Browser {
     session: String,
 }
 
-impl Browser {
-    pub fn start(profile: &Path) -> Browser {
+/// A driver of browsers, and its address. It takes any port for IPv4 and then wants the same one for IPv6: where another
+/// process has that, it ends, and the next one takes another port.
+fn drive() -> (Child, String) {
+    for _ in 0..10 {
         let mut driver = Command::new("chromedriver")
             .arg("--port=0")
             .stdout(Stdio::piped())
@@ -23,12 +25,25 @@ impl Browser {
             .spawn()
             .expect("chromedriver");
         let mut lines = BufReader::new(driver.stdout.take().expect("piped")).lines().map_while(Result::ok);
-        let port = lines.find_map(|line| {
-            line.split_once("successfully on port ").map(|(_, port)| port.trim_end_matches('.').to_owned())
-        });
-        // It goes on talking, and must be heard to the end.
-        std::thread::spawn(move || lines.for_each(drop));
-        let address = format!("127.0.0.1:{}", port.expect("its port"));
+        let mut said = Vec::new();
+        for line in lines.by_ref() {
+            if let Some((_, port)) = line.split_once("successfully on port ") {
+                let address = format!("127.0.0.1:{}", port.trim_end_matches('.'));
+                // It goes on talking, and must be heard to the end.
+                std::thread::spawn(move || lines.for_each(drop));
+                return (driver, address);
+            }
+            said.push(line);
+        }
+        let status = driver.wait().expect("it can be waited for");
+        eprintln!("chromedriver ended ({status}): {}", said.join(" / "));
+    }
+    panic!("chromedriver does not start");
+}
+
+impl Browser {
+    pub fn start(profile: &Path) -> Browser {
+        let (driver, address) = drive();
         let profile = format!("--user-data-dir={}", profile.display());
         let arguments = [
             "--headless",
