@@ -2,6 +2,7 @@
 
 #![forbid(unsafe_code)]
 
+mod forked;
 mod reap;
 
 use super::component::{self, State};
@@ -431,6 +432,8 @@ impl Init {
             self.send_kill();
         }
         self.tracer.release();
+        let next = self.tracer.look_at_next();
+        self.have_looked_at(next);
     }
 
     fn send_kill(&self) {
