@@ -5,8 +5,8 @@
 //! zombie: its parent collects it as without us, at the same moment (a traced zombie is hidden from its parent, while a
 //! pidfd of it is readable already). That stop must not wait for memory: one that the kernel kills for its memory has it until we
 //! let it go, and everybody else in the container waits for it. Measured with the program and us in one full cgroup, from a child's last
-//! page to its parent's wait(2): 6 to 70 ms untraced, 2.0 s and up to 16.8 s if our own code had to be read from the disk for it,
-//! 10 to 45 ms if that was kept in memory. So it is, from the first one that is followed, or nobody is; and only what is forked
+//! page to its parent's wait(2): 27 to 160 ms untraced, 2.0 s and once 16.8 s if our own code had to be read from the disk for it,
+//! 12 to 81 ms if that was kept in memory. So it is, from the first one that is followed, or nobody is; and only what is forked
 //! has that stop: the program itself is let die at once by SIGKILL and by seccomp(2), whose ends no other stop tells of, so
 //! of these there is no stack. Who traces others or looks for leaks is let go when it is executed, and so is who lives in a PID
 //! namespace of his own. And a program that forks much is soon not followed any more; it is traced itself as before.
