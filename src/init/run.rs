@@ -432,8 +432,7 @@ impl Init {
             self.send_kill();
         }
         self.tracer.release();
-        let next = self.tracer.look_at_next();
-        self.have_looked_at(next);
+        self.next_is_looked_at();
     }
 
     fn send_kill(&self) {

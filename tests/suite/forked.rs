@@ -33,6 +33,7 @@ pub fn trials() -> Vec<Trial> {
         trial("on request what was forked is let go, too", RIGHTS, on_request),
     ];
     trials.extend(both("a worker that crashes while its master lives is told with its calls", RIGHTS, worker));
+    trials.extend(both("who ends while it is looked at holds up nobody who waits for it", RIGHTS, race));
     trials.extend(both("an orphan that crashes is told once, with its calls", RIGHTS, orphan));
     trials.extend(both("when a pidfd tells of an end it can be collected at once", RIGHTS, pidfd));
     trials.extend(both("a worker is stopped and continued as ever, and its master is told", RIGHTS, stops));
@@ -135,6 +136,15 @@ fn together(bed: &Bed) {
     pids.sort_unstable();
     pids.dedup();
     assert_eq!(pids.len(), 4);
+}
+
+/// One that is looked at is ended by its other thread, in execve(2); who waits for its turn must not stand there for ever. Twenty
+/// are afforded.
+fn race(bed: &Bed) {
+    let ended = family(bed, &["race", "10"]).end();
+    ended.code(0);
+    assert_eq!(ended.stdout(), "all ended\n");
+    assert!(reports(bed).len() > 1);
 }
 
 fn spawned(bed: &Bed) {

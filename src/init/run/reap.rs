@@ -78,10 +78,17 @@ impl Init {
             Outcome::Held(held) => self.have_looked_at(Some(held)),
             Outcome::Ends(status) => self.traced_ends(tid, status),
         }
+        self.next_is_looked_at();
+    }
+
+    /// Whoever stood still to be looked at may have ended meanwhile, and then it is the next one's turn.
+    pub(super) fn next_is_looked_at(&mut self) {
+        let next = self.tracer.look_at_next();
+        self.have_looked_at(next);
     }
 
     /// Who stands still is given to a worker; if there is none for it, it goes on, and whoever waits for its turn is next.
-    pub(super) fn have_looked_at(&mut self, mut held: Option<Held>) {
+    fn have_looked_at(&mut self, mut held: Option<Held>) {
         while let Some(next) = held {
             let is_own = next.pid == self.child.pid;
             if is_own {
@@ -140,6 +147,7 @@ impl Init {
         let now = clock::monotonic();
         if main {
             self.tracer.is_gone();
+            self.next_is_looked_at();
             last_resort::main_ended(self.launch.settings.map_exit[usize::from(death.exit_status())]);
             self.main_ended(death, now);
         }

@@ -333,8 +333,8 @@ impl Tracer {
     pub fn look_at_next(&mut self) -> Option<Held> {
         while self.hold.is_none() {
             let suspect = self.waiting.pop_front()?;
-            // It may have been killed meanwhile.
-            if ptrace::siginfo(suspect.tid).is_ok()
+            // It may have been killed meanwhile, or be about to end.
+            if ptrace::siginfo(suspect.tid).is_ok_and(|siginfo| siginfo == suspect.siginfo)
                 && let Some(held) = self.hold(suspect)
             {
                 return Some(held);
