@@ -6,7 +6,9 @@
 #![forbid(unsafe_code)]
 
 use crate::death::Death;
+use crate::sys::clock;
 use crate::sys::signal::Signal;
+use crate::sys::signalfd::Arrival;
 pub use crate::sys::wait::Usage;
 use std::ffi::OsString;
 use std::fmt;
@@ -124,7 +126,8 @@ pub struct Parent {
     pub comm: String,
 }
 
-/// The first stop signal that init was sent, and by whom (siginfo of signalfd(2)); pid 0 means the kernel or another namespace.
+/// The first stop signal that init was sent, or another that it passed on and that the program died of, and by whom (siginfo
+/// of signalfd(2)); pid 0 means the kernel or another namespace.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Stop {
     pub signal: Signal,
@@ -133,6 +136,19 @@ pub struct Stop {
     pub at_unix_ms: u64,
     /// Another one came and ended the grace.
     pub hurried: bool,
+}
+
+impl Stop {
+    /// By a signal that has just arrived.
+    pub fn asked_by(arrival: &Arrival) -> Stop {
+        Stop {
+            signal: arrival.signal,
+            sender_pid: arrival.sender_pid,
+            sender_uid: arrival.sender_uid,
+            at_unix_ms: clock::unix_ms(),
+            hurried: false,
+        }
+    }
 }
 
 /// Files of /proc/PID that a zombie still has, as the kernel wrote them; empty where /proc is missing.

@@ -331,7 +331,7 @@ impl Visit<'_> {
                         Turned::Off => {}
                     }
                     self.note(spool);
-                    if waiting.len() > 1 {
+                    if waiting.len() > limits::SEND_TOGETHER {
                         tokio::time::sleep(limits::SEND_SPACING).await;
                     }
                 }

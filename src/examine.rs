@@ -56,7 +56,9 @@ pub fn examine(
     let environment: Vec<(String, String)> = std::env::vars_os()
         .map(|(name, value)| (name.to_string_lossy().into_owned(), value.to_string_lossy().into_owned()))
         .collect();
-    let mut scrubber = Scrubber::new(environment.iter().map(|(name, value)| (name.as_str(), value.as_str())));
+    let argv: Vec<String> = case.run.argv.iter().map(|arg| arg.to_string_lossy().into_owned()).collect();
+    let variables = environment.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+    let mut scrubber = Scrubber::of(variables, &argv);
     // A good end is news only if a thread died before it, which the cage finds out.
     let good_end = case.death == Some(Death::Exited(0));
     let budget = || state_dir.map(|dir| group::take(dir, &group::fingerprint(&case), case.at_unix_ms));

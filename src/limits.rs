@@ -109,6 +109,9 @@ pub const WRONG_KEY_PAUSE: Duration = Duration::from_secs(3_600);
 pub const RATE_LIMIT_DEFAULT: Duration = Duration::from_secs(60);
 /// Between two sends, so that a full spool is not a burst.
 pub const SEND_SPACING: Duration = Duration::from_millis(100);
+/// When no more than these are left they go at once: what one death leaves (its report, the session of its run, a client
+/// report) shall not hold up the container's end.
+pub const SEND_TOGETHER: usize = 3;
 /// While a request is under way its permission is looked at this often: two stat(2) each.
 pub const CONSENT_LOOK: Duration = Duration::from_millis(100);
 /// A courier that would have to wait longer than this, or than a report may be waited for, leaves and is called again.

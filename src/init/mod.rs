@@ -10,6 +10,7 @@ pub mod component;
 pub mod forward;
 pub mod last_resort;
 pub mod left;
+mod logfile;
 pub mod manners;
 pub mod phase;
 pub mod run;

@@ -52,6 +52,8 @@ struct Child {
     /// The last signal passed on that asks for an end without a core.
     passed_on: Option<Signal>,
     stop_passed_on: Option<Signal>,
+    /// The last signal of any kind that was passed on, as if it were a stop: it may be what the program dies of.
+    last_passed_on: Option<Stop>,
     run: Run,
     whereabouts: Whereabouts,
 }
@@ -88,23 +90,22 @@ pub fn run(launch: Launch, caller: Caller, roles: Roles) -> u8 {
     launch.settings.configure_lines();
     match Init::start(launch, caller, roles) {
         Ok(mut init) => init.live(),
-        Err(sentence) => {
-            crate::say::say(Level::Error, &sentence);
-            death::OWN_FAILURE
-        }
+        Err(status) => status,
     }
 }
 
 impl Init {
-    fn start(mut launch: Launch, caller: Caller, roles: Roles) -> Result<Init, String> {
+    /// An error is the status to end with; why has been said.
+    fn start(mut launch: Launch, caller: Caller, roles: Roles) -> Result<Init, u8> {
         // The child starts where we were; we go to `/` before it does.
         for path in [&mut launch.settings.state_dir, &mut launch.settings.api_credentials].into_iter().flatten() {
             *path = std::path::absolute(&*path).unwrap_or_else(|_| path.clone());
         }
         let settings = &launch.settings;
         let own_pid = process::own_pid();
+        let in_our_place = |why: &str| setup::in_our_place(&launch.command, &launch.manners, caller, why);
         let signals = SignalFd::new(Set::FULL)
-            .map_err(|error| format!("cannot receive signals (signalfd: {error}); nothing was started"))?;
+            .map_err(|error| in_our_place(&format!("signals cannot be received (signalfd: {error})")))?;
         if launch.manners.subreaper {
             let _ = process::become_subreaper();
         }
@@ -123,10 +124,8 @@ impl Init {
         }
         let oom = oom::counter();
         let oom_before = oom.as_ref().and_then(|counter| fd::reread(&counter.file, oom::COUNTER_BYTES));
-        let (started, tracer) =
-            setup::start(&launch.command, settings, &launch.manners, caller, child_end).map_err(|error| {
-                format!("cannot start {}: no process can be made (fork: {error})", launch.command[0].to_string_lossy())
-            })?;
+        let (started, tracer) = setup::start(&launch.command, settings, &launch.manners, caller, child_end)
+            .map_err(|error| in_our_place(&format!("no process can be made (fork: {error})")))?;
         last_resort::note(Noted {
             own_pid,
             main: started.spawned.pid,
@@ -194,6 +193,7 @@ impl Init {
                 death: None,
                 passed_on: None,
                 stop_passed_on: None,
+                last_passed_on: None,
                 run: started.run,
                 whereabouts: Whereabouts::default(),
             },
@@ -370,13 +370,7 @@ impl Init {
             }
             Verdict::Stop(signal) => {
                 // Who asks again hurries what the first one asked for.
-                let stop = self.stop.get_or_insert(Stop {
-                    signal: arrival.signal,
-                    sender_pid: arrival.sender_pid,
-                    sender_uid: arrival.sender_uid,
-                    at_unix_ms: clock::unix_ms(),
-                    hurried: false,
-                });
+                let stop = self.stop.get_or_insert_with(|| Stop::asked_by(&arrival));
                 let now = clock::monotonic();
                 if self.child.state == State::Ended {
                     self.phase = self.phase.hurry(now);
@@ -458,6 +452,7 @@ impl Init {
         };
         if outcome.is_ok() {
             self.narrate(Moment::Forwarded { signal });
+            self.child.last_passed_on = Some(Stop { signal, ..Stop::asked_by(arrival) });
             if !signal.dumps_core() {
                 self.child.passed_on = Some(signal);
             }

@@ -1,7 +1,7 @@
 //! Everything between our own start and the loop: who called us, where we may keep things, the child.
 //!
 //! The child is forked before the state directory is looked at, so that it starts no later for our book-keeping. What
-//! fails here is said and lived without; only a child that cannot be forked ends us.
+//! fails here is said and lived without; where no child can be forked the program takes our place.
 
 #![forbid(unsafe_code)]
 
@@ -12,9 +12,11 @@ use super::trace::decision::Circumstances;
 use super::trace::{self, Tracer};
 use crate::case::{Id, Run};
 use crate::config::Settings;
+use crate::death;
 use crate::evidence::core_limit::{self, Raise};
+use crate::say::{self, Level};
 use crate::sys::signal::{self, Set};
-use crate::sys::spawn::{Place, Program, Setting, Spawned, spawn};
+use crate::sys::spawn::{Place, Program, Setting, Spawned, spawn, take_over};
 use crate::sys::{clock, fd, memory, process};
 use std::ffi::OsString;
 use std::io;
@@ -117,7 +119,8 @@ pub fn start(
             ignores_children: caller.ignores_children,
         },
         before_exec,
-    )?;
+    )
+    .inspect_err(|_| home.iter().for_each(process::return_to_directory))?;
     match manners.placement {
         Placement::OwnGroup => {
             if let Some(foreground) = &mut foreground {
@@ -128,6 +131,21 @@ pub fn start(
         Placement::OwnSession | Placement::Inherited => foreground = None,
     }
     Ok((Started { spawned, run, foreground, gave_up_terminal, core_limit_refused }, tracer))
+}
+
+/// Where there is no room for two processes, or no fd for signals, the program runs in our place: it would without us, too.
+/// Returns only if it cannot be executed, with the status to end with.
+pub fn in_our_place(command: &[OsString], manners: &Manners, caller: Caller, why: &str) -> u8 {
+    let name = command[0].to_string_lossy();
+    let what = "runs in place of obit, and nothing will be reaped or reported";
+    say::say(Level::Warning, &format!("{why}: {name} {what}"));
+    if manners.subreaper {
+        process::stop_being_subreaper();
+    }
+    let program = Program::new(command, std::env::var_os("PATH"));
+    let error = take_over(&program, caller.mask, caller.ignores_children);
+    say::say(Level::Error, &format!("cannot execute {name}: {}", reason(error.errno)));
+    if error.is_not_found() && program.likely_file().is_none() { death::NOT_FOUND } else { death::NOT_EXECUTABLE }
 }
 
 /// 128 random bits, marked as a version 4 UUID, which some Sentry-alikes insist on.

@@ -1,7 +1,7 @@
 //! stderr: the program's bytes pass through untouched while their end is remembered, and obit's own lines go between.
 //!
 //! Into a pipe the bytes are duplicated by the kernel (tee(2)) and read once for the ring; elsewhere they are read and
-//! written. Nothing is read while the reader behind us does not take, so back-pressure reaches the program as it
+//! written. A terminal and a regular file are the program's own, and nothing comes between. Nothing is read while the reader behind us does not take, so back-pressure reaches the program as it
 //! would without us; and when that reader is gone, ours goes too, so that the program gets its SIGPIPE.
 //!
 //! A line of ours comes after what the program had written before it, even if that is still in its pipe: it waits until
@@ -9,6 +9,7 @@
 
 #![forbid(unsafe_code)]
 
+use super::logfile::LogFile;
 use super::tail::Ring;
 use crate::case::Tail;
 use crate::say;
@@ -31,6 +32,8 @@ pub struct Stderr {
     out: BorrowedFd<'static>,
     kind: Kind,
     tap: Option<Tap>,
+    /// It is a regular file, which the program writes to without us.
+    file: Option<LogFile>,
     /// Bytes that must go out before anything else does.
     queue: Vec<u8>,
     queued_from: usize,
@@ -60,14 +63,15 @@ pub struct ChildEnd {
 }
 
 impl Stderr {
-    /// Looks at fd 2 and, if `tail_bytes` asks for it and it is no terminal, puts a pipe between. Without a stderr, or when
-    /// the pipe cannot be had, nothing is interposed; the gap says why.
+    /// Looks at fd 2 and, if `tail_bytes` asks for it and it is neither a terminal nor a file, puts a pipe between. Without a
+    /// stderr, or when the pipe cannot be had, nothing is interposed; the gap says why there will be no tail.
     pub fn new(tail_bytes: Option<usize>, closed: [bool; 3]) -> (Stderr, Option<ChildEnd>, Option<String>) {
         let out = fd::stdio(2);
         let mut stderr = Stderr {
             out,
             kind: Kind::Device,
             tap: None,
+            file: None,
             queue: Vec::new(),
             queued_from: 0,
             own_waiting: 0,
@@ -91,6 +95,16 @@ impl Stderr {
                 Some("stderr tail: stderr is a terminal, which nothing may come between".to_owned()),
             );
         }
+        if kind == Kind::File {
+            let gap = match LogFile::new(out, bytes) {
+                Ok(file) => {
+                    stderr.file = Some(file);
+                    None
+                }
+                Err(error) => Some(format!("stderr tail: stderr is a file that cannot be read ({error})")),
+            };
+            return (stderr, None, gap);
+        }
         match Ring::new(bytes).and_then(|ring| Ok((ring, fd::pipe(true)?))) {
             Ok((ring, (read, write))) => {
                 let same = !closed[1] && fd::identify(fd::stdio(1)).is_ok_and(|(_, stdout)| stdout == identity);
@@ -106,13 +120,11 @@ impl Stderr {
         self.tap.as_ref().map(|tap| tap.read)
     }
 
-    /// Whether the program's stderr goes through us.
-    pub fn is_tapped(&self) -> bool {
-        self.tap.is_some()
-    }
-
-    /// The end of what the program wrote, with what its pipe still holds; `None` when nothing is interposed.
+    /// The end of what the program wrote, with what its pipe still holds; `None` when nothing remembers it.
     pub fn tail(&self) -> Option<Tail> {
+        if let Some(file) = &self.file {
+            return file.tail();
+        }
         let tap = self.tap.as_ref()?;
         let mut tail = tap.ring.tail();
         if let Ok(waiting) = fd::peek(tap.read) {
@@ -145,6 +157,7 @@ impl Stderr {
     /// Queues the own lines whose turn has come.
     fn release(&mut self) {
         let passed = self.tap.as_ref().filter(|tap| !tap.closed).map(|tap| tap.ring.total());
+        self.mid_line |= self.queue.is_empty() && self.file.as_ref().is_some_and(LogFile::ends_mid_line);
         let is_due = |after: u64| passed.is_none_or(|passed| passed >= after);
         while self.held.front().is_some_and(|(after, _)| is_due(*after))
             && let Some((_, line)) = self.held.pop_front()
@@ -152,6 +165,9 @@ impl Stderr {
             if self.mid_line {
                 self.queue.push(b'\n');
                 self.mid_line = false;
+            }
+            if let Some(file) = &mut self.file {
+                file.note_own(&line);
             }
             self.queue.extend_from_slice(&line);
         }

@@ -214,7 +214,7 @@ pub struct Oom {
     pub peak_bytes: Option<u64>,
 }
 
-/// The stop that was asked for before the death.
+/// The stop that was asked for before the death, or the signal of another kind that was passed on to the program and ended it.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub struct StopFacts {
     pub signal: String,

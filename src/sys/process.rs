@@ -203,6 +203,12 @@ pub fn leave_directory() -> Option<OwnedFd> {
     left.then_some(back)
 }
 
+/// Goes back to where [`leave_directory`] left.
+pub fn return_to_directory(back: &OwnedFd) {
+    // SAFETY: a number only.
+    unsafe { libc::fchdir(back.as_raw_fd()) };
+}
+
 /// Stops ourselves until somebody continues us. SIGSTOP cannot be blocked, only PID 1 is immune.
 pub fn stop_self() {
     // SAFETY: numbers only.
@@ -212,6 +218,11 @@ pub fn stop_self() {
 /// Orphaned descendants become our children: PR_SET_CHILD_SUBREAPER, Linux 3.4.
 pub fn become_subreaper() -> io::Result<()> {
     prctl(libc::PR_SET_CHILD_SUBREAPER, 1)
+}
+
+/// Takes that back, which execve(2) would keep.
+pub fn stop_being_subreaper() {
+    let _ = prctl(libc::PR_SET_CHILD_SUBREAPER, 0);
 }
 
 /// Whether somebody made us one already: PR_GET_CHILD_SUBREAPER.

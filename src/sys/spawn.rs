@@ -122,11 +122,7 @@ pub fn spawn(
     // Reads as end of file when the child may go on. Where no fd is left for it the child does not wait, and nothing is done before.
     let gate = before_exec.is_some().then(|| fd::pipe(false)).and_then(Result::ok);
     let before_exec = before_exec.filter(|_| gate.is_some());
-    let mut argv: Vec<*const libc::c_char> = program.argv.iter().map(|arg| arg.as_ptr()).collect();
-    argv.push(std::ptr::null());
-    // For a script without `#!`: sh, the file, the arguments.
-    let mut script_argv = vec![SHELL.as_ptr(), std::ptr::null()];
-    script_argv.extend_from_slice(&argv[1..]);
+    let (argv, mut script_argv) = pointers(program);
     // SAFETY: this process has one thread, and the child below makes only async-signal-safe calls.
     let pid = check(unsafe { libc::fork() })?;
     if pid == 0 {
@@ -148,6 +144,33 @@ pub fn spawn(
     }
     drop(gate);
     Ok(Spawned { pid, verdict })
+}
+
+/// Executes the program in our own place, with what our caller gave us: where no process can be made. Returns only if that
+/// failed, too.
+pub fn take_over(program: &Program, mask: Set, ignores_children: bool) -> ExecError {
+    let (argv, mut script_argv) = pointers(program);
+    become_child(&Setting {
+        place: Place::Inherited,
+        directory: None,
+        terminal: None,
+        stderr: None,
+        both_streams: false,
+        core_limit: None,
+        mask,
+        ignores_children,
+    });
+    ExecError { errno: execute(program, &argv, &mut script_argv) }
+}
+
+/// What execve(2) wants, for the program and for sh with it: both end with a null pointer, and live no longer than `program`.
+fn pointers(program: &Program) -> (Vec<*const libc::c_char>, Vec<*const libc::c_char>) {
+    let mut argv: Vec<*const libc::c_char> = program.argv.iter().map(|arg| arg.as_ptr()).collect();
+    argv.push(std::ptr::null());
+    // For a script without `#!`: sh, the file, the arguments.
+    let mut script_argv = vec![SHELL.as_ptr(), std::ptr::null()];
+    script_argv.extend_from_slice(&argv[1..]);
+    (argv, script_argv)
 }
 
 /// In the child. Failures are left alone: the program can run in the wrong group, it cannot run without us trying.

@@ -1,9 +1,10 @@
 //! Bad input and bad surroundings: the right exit code, one clear line, nothing durable lost, nothing hangs.
 
-use crate::bed::{Bed, Fate, Setup, binary, both, program, trial};
+use crate::bed::{self, Bed, Fate, Setup, binary, both, program, trial};
 use crate::server::{Mood, Server};
 use libtest_mimic::Trial;
 use serde_json::Value;
+use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 
 pub fn trials() -> Vec<Trial> {
@@ -29,6 +30,8 @@ pub fn trials() -> Vec<Trial> {
     trials.extend(both("a crash without any standard stream is reported", &[], no_streams));
     trials.extend(both("where no file may be written the program ends as it would", &[], no_file));
     trials.extend(both("with a dozen fds the program runs as it would", &[], few_fds));
+    trials.extend(both("with hardly an fd the program runs in obit's place", &[], no_fds));
+    trials.extend(both("where no process can be made the program runs in obit's place", &[], no_process));
     trials.extend(both("a crash among a hundred thousand environment variables is reported", &[], crowd));
     trials
 }
@@ -234,6 +237,37 @@ fn no_streams(bed: &Bed) {
         .end();
     assert_eq!(ended.fate, Fate::Exited(139));
     assert_eq!(server.events().len(), 1);
+}
+
+/// The program finds its mask, its directory and its arguments as they were given to obit.
+fn no_fds(bed: &Bed) {
+    let script = format!(
+        "ulimit -n 5; cd /usr; exec {} -- sh -c 'pwd; grep SigBlk /proc/self/status; exit 3'",
+        binary().display()
+    );
+    let ended = bed.command("sh").args(["-c", &script]).end();
+    ended.code(3).complains("sh runs in place of obit");
+    assert_eq!(ended.stdout(), "/usr\nSigBlk:\t0000000000000000\n");
+}
+
+/// Of a user of its own, who may have one process: setrlimit(2), RLIMIT_NPROC.
+fn no_process(bed: &Bed) {
+    let uid = 1_000_000 + bed::fresh_number();
+    let obit = bed.path("obit");
+    std::fs::copy(binary(), &obit).unwrap();
+    std::fs::set_permissions(bed.path(""), PermissionsExt::from_mode(0o755)).unwrap();
+    for (command, code, told) in [
+        ("cat /proc/self/comm", 0, "cat runs in place of obit"),
+        ("/no/such", 127, "cannot execute /no/such: no such file"),
+        ("/etc", 126, "cannot execute /etc: permission denied"),
+    ] {
+        let limited = format!("exec prlimit --nproc=1 {} -- {command}", obit.display());
+        let user = ["--reuid", &uid.to_string(), "--regid", "65534", "--clear-groups", "sh", "-c", &limited]
+            .map(str::to_owned);
+        let ended = bed.command("setpriv").args(user).env("OBIT_STATE_DIR", "/nonexistent").end();
+        ended.code(code).complains(told);
+        assert_eq!(ended.stdout(), if code == 0 { "cat\n" } else { "" });
+    }
 }
 
 fn crowd(bed: &Bed) {

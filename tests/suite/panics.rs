@@ -20,6 +20,7 @@ pub fn trials() -> Vec<Trial> {
         trial("a Rust panic has its place and its message", &[Need::Tool("rustc")], rust),
         trial("a JVM's fatal error log is found where it was left", &[], java_log),
         trial("secrets in an exception are masked", &[PYTHON], masked),
+        trial("a secret of the command line is masked where the program prints it", &[], masked_argument),
         trial("the page shows the exception before everything else", &[PYTHON], page),
     ];
     trials.extend(both("a signal that a shell tells as a code is told for what it was", &[], shell));
@@ -191,6 +192,15 @@ fn shell(bed: &Bed) {
     let summary = report["summary"].as_str().unwrap();
     let told = "ended with exit code 139, as a shell tells a child's SIGSEGV (segmentation fault)";
     assert!(summary.starts_with(told), "{summary}");
+}
+
+/// The examiner knows the command line, too.
+fn masked_argument(bed: &Bed) {
+    let script = "echo cannot log in with $2 >&2; exit 9";
+    bed.under(["sh", "-c", script, "shop", "--password", "hunter2x"]).end().code(9);
+    let report = report(bed);
+    assert_eq!(report["stderr_tail"]["text"], "cannot log in with [masked]\n");
+    assert!(!report.to_string().contains("hunter2x"), "{report:#}");
 }
 
 fn masked(bed: &Bed) {

@@ -4,6 +4,7 @@ use crate::bed::{Bed, Fate, Running, both, program, trial};
 use crate::need::Need;
 use libtest_mimic::Trial;
 use nix::sys::signal::Signal;
+use serde_json::Value;
 use std::time::{Duration, Instant};
 
 pub fn trials() -> Vec<Trial> {
@@ -18,6 +19,7 @@ pub fn trials() -> Vec<Trial> {
     trials.extend(both("no TERM to the group is lost in the first three milliseconds", &[], early_to_the_group));
     trials.extend(both("a TERM that comes while setpgid is slow is not lost", &[Need::Tool("strace")], slow_setpgid));
     trials.extend(both("a signal that comes before exec is the program's", &[], before_exec));
+    trials.extend(both("who sent the signal that the program died of is in the report", &[], sender));
     trials.push(trial("obit's parent's end is told by parent-death-signal", &[], parent_death_signal));
     trials
 }
@@ -53,6 +55,24 @@ fn payloads(bed: &Bed) {
     let told = ended.stdout();
     let got: Vec<&str> = told.lines().filter(|l| l.starts_with("got 40 ")).collect();
     assert_eq!(got, expected);
+}
+
+/// In siginfo it is obit that sent it.
+fn sender(bed: &Bed) {
+    for signal in [Signal::SIGSEGV, Signal::SIGABRT] {
+        let run = bed.script("echo ready; exec sleep 1000").start();
+        run.says("ready\n");
+        run.until("the program has begun", || {
+            let name = std::fs::read_to_string(format!("/proc/{}/comm", run.child())).ok()?;
+            (name == "sleep\n").then_some(())
+        });
+        run.signal(signal);
+        run.end().code(128 + signal as u8);
+        let shown = bed.obit(["crashes", "show", "--json"]).end();
+        let report: Value = serde_json::from_str(&shown.stdout()).unwrap();
+        assert_eq!(report["stop"]["signal"], signal.as_str(), "{report:#}");
+        assert!(report["stop"]["sender_pid"].is_i64(), "{report:#}");
+    }
 }
 
 fn rewrite(bed: &Bed) {

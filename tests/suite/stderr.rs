@@ -1,7 +1,8 @@
 //! The program's stderr: every byte in its order, at its reader's pace, to the very end.
 
-use crate::bed::{Bed, Fate, both, program};
+use crate::bed::{Bed, Fate, binary, both, program};
 use libtest_mimic::Trial;
+use serde_json::Value;
 use std::process::Command;
 use std::time::Duration;
 
@@ -16,6 +17,8 @@ pub fn trials() -> Vec<Trial> {
     trials.extend(both("what a grandchild writes after the program's end passes too", &[], grandchild_writes));
     trials.extend(both("with stdout and stderr joined their order is kept", &[], joined));
     trials.extend(both("a daemon that keeps stderr open does not hold the end up", &[], kept_open));
+    trials.extend(both("a stderr that is a file is the program's own, and its end is in the report", &[], file));
+    trials.extend(both("a file that may not grow ends the program as it would", &[], full_file));
     trials.extend(both("a run without incident says nothing", &[], silence));
     trials
 }
@@ -100,7 +103,7 @@ fn unread_last_words(bed: &Bed) {
 
 /// pipe(7): a write to a pipe without readers is SIGPIPE.
 fn reader_gone(bed: &Bed) {
-    let obit = crate::bed::binary();
+    let obit = binary();
     let script = format!(
         "{{ {} -- sh -c 'while :; do echo x >&2; done'; echo $? >{}; }} 2>&1 | head -c 10; sleep 1000",
         obit.display(),
@@ -120,7 +123,7 @@ fn grandchild_writes(bed: &Bed) {
 
 /// Two streams into one file: a line that was written later must not come before.
 fn joined(bed: &Bed) {
-    let obit = crate::bed::binary();
+    let obit = binary();
     let script = format!(
         "exec 2>&1; exec {} -- sh -c 'i=0; while [ $i -lt 300 ]; do echo out $i; echo err $i >&2; i=$((i+1)); done'",
         obit.display()
@@ -135,6 +138,35 @@ fn kept_open(bed: &Bed) {
     let ended = bed.script("setsid sleep 1000 & exit 3").end();
     ended.code(3);
     assert!(ended.took < Duration::from_secs(4), "{:?}", ended.took);
+}
+
+/// Neither what others wrote into the file before nor obit's own lines are the program's words.
+fn file(bed: &Bed) {
+    for redirection in [">>", ">"] {
+        let log = bed.path("log");
+        std::fs::write(&log, "of another run\n").unwrap();
+        let program = "(sh -c 'kill -ABRT $$' &); log=$(readlink /proc/self/fd/2); echo $log
+            until grep -q '^obit: ' $log; do sleep 0.05; done; printf 'last words' >&2; kill -SEGV $$";
+        let script = format!("exec {} -- sh -c \"$program\" 2{redirection}{}", binary().display(), log.display());
+        let ended = bed.command("sh").args(["-c", &script]).env("program", program).end();
+        ended.code(139);
+        assert_eq!(ended.stdout(), format!("{}\n", log.display()));
+        let shown = bed.obit(["crashes", "show", "--json"]).end();
+        let report: Value = serde_json::from_str(&shown.stdout()).unwrap();
+        assert_eq!(report["stderr_tail"]["text"], "last words", "{report:#}");
+        let written = std::fs::read_to_string(&log).unwrap();
+        let written = written.strip_prefix("of another run\n").unwrap_or(&written);
+        let (ours, last) = written.split_once('\n').unwrap();
+        assert!(ours.contains("left by sh") && last.starts_with("last words\nobit: sh (pid "), "{written:?}");
+    }
+}
+
+/// setrlimit(2): a write beyond RLIMIT_FSIZE is SIGXFSZ, while into a pipe it is not.
+fn full_file(bed: &Bed) {
+    let obit = binary();
+    let script =
+        format!("ulimit -f 0; exec {} -- sh -c 'echo x >&2; exit 7' 2>>{}", obit.display(), bed.path("log").display());
+    bed.command("sh").args(["-c", &script]).end().code(153);
 }
 
 fn silence(bed: &Bed) {

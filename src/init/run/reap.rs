@@ -168,6 +168,7 @@ impl Init {
             uptime_ms: main.then(|| (now - self.child.started).as_millis() as u64),
             usage: Some(usage),
             zombie,
+            stop: self.stop.or(self.child.last_passed_on.filter(|sent| main && death.signal() == Some(sent.signal))),
             ..self.case(subject, reason, (pid, death), at, counted)
         };
         let capture = if main { self.tracer.take_capture() } else { self.capture_of(&mut case) };

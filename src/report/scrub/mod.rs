@@ -6,13 +6,17 @@
 
 #![forbid(unsafe_code)]
 
+mod command;
 mod name;
+mod plain;
 mod scan;
 #[cfg(test)]
 mod tests;
+mod webhook;
 
 use crate::limits;
 use aho_corasick::{AhoCorasick, MatchKind};
+use plain::Plain;
 use std::collections::BTreeMap;
 use std::ops::Range;
 
@@ -42,6 +46,11 @@ enum Known {
 impl Scrubber {
     /// Learns the values of the variables whose names are secret, and the passwords of URLs in any of them.
     pub fn new<'a>(environment: impl IntoIterator<Item = (&'a str, &'a str)>) -> Scrubber {
+        Scrubber::of(environment, &[])
+    }
+
+    /// The same, and what the command line gives away: a program may print the value under no name.
+    pub fn of<'a>(environment: impl IntoIterator<Item = (&'a str, &'a str)>, argv: &[String]) -> Scrubber {
         let mut values: Vec<String> = Vec::new();
         let mut learn = |value: &str| {
             let lines = value.lines().map(str::trim);
@@ -59,6 +68,19 @@ impl Scrubber {
                 }
             }
         }
+        for (arg, secret) in argv.iter().zip(command::secrets(argv)) {
+            for range in secret.map_or_else(|| scan::find(arg), |range| vec![range]) {
+                let part = &arg[range];
+                // `--auth required`: a plain word is everywhere, and no secret of any use.
+                if part.bytes().all(|b| b.is_ascii_lowercase()) {
+                    continue;
+                }
+                learn(part);
+                // `Bearer x`, `name:password`
+                part.rsplit_once(' ').into_iter().for_each(|(_, word)| learn(word));
+                part.split_once(':').into_iter().for_each(|(_, password)| learn(password));
+            }
+        }
         values.sort_unstable();
         values.dedup();
         Scrubber { known: Known::search_for(&values), masked: 0, left_out: 0 }
@@ -71,7 +93,7 @@ impl Scrubber {
 
     /// Masks a text that is complete.
     pub fn text(&mut self, text: &str) -> String {
-        self.mask(text, scan::find(text))
+        self.mask(text, looking_secret(text))
     }
 
     /// Masks the end of a stream; `cut` says that there was more before. A secret that the cut went through is not
@@ -79,7 +101,7 @@ impl Scrubber {
     pub fn tail(&mut self, bytes: &[u8], cut: bool) -> String {
         let text = String::from_utf8_lossy(bytes);
         let whole = if cut { &text[after_cut(&text)..] } else { &text[..] };
-        let mut found = scan::find(whole);
+        let mut found = looking_secret(whole);
         if cut {
             found.push(0..scan::key_lines_end(whole, 0));
         }
@@ -90,14 +112,11 @@ impl Scrubber {
     pub fn argv(&mut self, argv: &[String]) -> Vec<String> {
         let mut shown = Vec::new();
         let mut bytes = 0;
-        let mut secret_follows = false;
-        for (i, arg) in argv.iter().enumerate() {
-            let masked = if secret_follows && !is_option(arg) {
-                self.mask(arg, std::iter::once(0..arg.len()).collect())
-            } else {
-                self.argument(arg, i.checked_sub(1).map(|i| argv[i].as_str()))
+        for (i, (arg, secret)) in argv.iter().zip(command::secrets(argv)).enumerate() {
+            let masked = match secret {
+                Some(range) => self.mask(arg, vec![range]),
+                None => self.text(arg),
             };
-            secret_follows = arg.starts_with('-') && !arg.contains('=') && name::classify(arg) != name::Name::Plain;
             bytes += masked.len().min(limits::ARG_CHARS);
             if bytes > limits::ARGV_BYTES {
                 shown.push(format!("… {} more", argv.len() - i));
@@ -106,30 +125,6 @@ impl Scrubber {
             shown.push(shortened(masked, limits::ARG_CHARS));
         }
         shown
-    }
-
-    fn argument(&mut self, arg: &str, before: Option<&str>) -> String {
-        // curl -u name:password
-        if before.is_some_and(|option| ["-u", "--user", "--proxy-user"].contains(&option))
-            && let Some((user, secret)) = arg.split_once(':')
-            && !secret.bytes().all(|b| b.is_ascii_digit())
-        {
-            return self.mask(arg, std::iter::once(user.len() + 1..arg.len()).collect());
-        }
-        // An argument is one value to its end, blanks included.
-        let mut at = 0;
-        while let Some(i) = arg[at..].find(|c: char| !c.is_ascii_alphanumeric() && !"_-.".contains(c)) {
-            let separator = arg.as_bytes()[at + i];
-            if separator != b'=' && separator != b':' {
-                break;
-            }
-            let value = at + i + 1;
-            if name::classify(&arg[at..at + i]) != name::Name::Plain && value < arg.len() {
-                return self.mask(arg, std::iter::once(value..arg.len()).collect());
-            }
-            at = value;
-        }
-        self.text(arg)
     }
 
     /// All names, and the values that explain a crash: language, runtime, limits, place in the cluster.
@@ -159,7 +154,13 @@ impl Scrubber {
     fn mask(&mut self, text: &str, mut found: Vec<Range<usize>>) -> String {
         match &self.known {
             Known::Nothing => {}
-            Known::Values(search) => found.extend(search.find_iter(text).map(|hit| hit.range())),
+            Known::Values(search) => {
+                found.extend(search.find_iter(text).map(|hit| hit.range()));
+                let plain = Plain::of(text);
+                if plain.text.len() < text.len() {
+                    found.extend(search.find_iter(&*plain.text).map(|hit| plain.whole(hit.range())));
+                }
+            }
             Known::TooMany => found = std::iter::once(0..text.len()).collect(),
         }
         found.retain(|range| !range.is_empty());
@@ -197,6 +198,12 @@ impl Known {
     }
 }
 
+/// What looks secret to a reader, who sees no control sequences.
+fn looking_secret(text: &str) -> Vec<Range<usize>> {
+    let plain = Plain::of(text);
+    scan::find(&plain.text).into_iter().map(|range| plain.whole(range)).collect()
+}
+
 fn shortened(text: String, chars: usize) -> String {
     match text.char_indices().nth(chars) {
         Some((cut, _)) => format!("{}…", &text[..cut]),
@@ -215,14 +222,6 @@ fn after_cut(text: &str) -> usize {
             blank.map_or(text.len(), |i| REACH_BYTES + i)
         }
     }
-}
-
-/// `--verbose`, `--level=3`: not the value of the option before it.
-fn is_option(arg: &str) -> bool {
-    arg.strip_prefix("--").is_some_and(|name| {
-        let name = name.split('=').next().unwrap_or_default();
-        name.starts_with(|c: char| c.is_ascii_lowercase()) && name.bytes().all(|b| b.is_ascii_lowercase() || b == b'-')
-    })
 }
 
 /// Whether a variable's value may be shown.

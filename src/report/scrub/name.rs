@@ -48,8 +48,8 @@ const WORDY_PARTS: [&str; 3] = ["token", "credential", "session"];
 const LINE_PARTS: [&str; 4] = ["passphrase", "authorization", "cookie", "mnemonic"];
 
 /// Whole words of the name.
-const SECRET_WORDS: [&str; 12] =
-    ["pwd", "pw", "pass", "pin", "otp", "jwt", "psk", "dsn", "sid", "signature", "sig", "creds"];
+const SECRET_WORDS: [&str; 13] =
+    ["pwd", "pw", "pass", "pat", "pin", "otp", "jwt", "psk", "dsn", "sid", "signature", "sig", "creds"];
 const WORDY_WORDS: [&str; 4] = ["auth", "oauth", "oauth2", "bearer"];
 
 /// A last word that says the value is about the secret, and is not the secret.
@@ -157,6 +157,11 @@ mod tests {
             ("password", Name::Secret),
             ("DB_PASSWORD", Name::Secret),
             ("dbPassword", Name::Secret),
+            ("GITHUB_PAT", Name::Secret),
+            ("AZURE_DEVOPS_PAT", Name::Secret),
+            ("PATH", Name::Plain),
+            ("PATTERN", Name::Plain),
+            ("PATCH", Name::Plain),
             ("PGPASSWORD", Name::Secret),
             ("--db-passwd", Name::Secret),
             ("DB_PASS", Name::Secret),

@@ -8,6 +8,7 @@
 
 use super::MASK;
 use super::name::{self, Name};
+use super::webhook;
 use std::ops::Range;
 
 /// How far a bracket, or a URL's `@`, is looked for.
@@ -21,6 +22,7 @@ pub(super) fn find(text: &str) -> Vec<Range<usize>> {
     userinfo(bytes, &mut found);
     tokens(bytes, &mut found);
     private_keys(text, &mut found);
+    webhook::find(text, &mut found);
     for range in &mut found {
         while !text.is_char_boundary(range.end) {
             range.end += 1;
@@ -49,7 +51,14 @@ fn assignments(bytes: &[u8], found: &mut Vec<Range<usize>>) {
         // Only ASCII is a name byte, so this is text.
         let Ok(name) = std::str::from_utf8(&bytes[start..at]) else { continue };
         let kind = name::classify(name);
-        if kind == Name::Plain || value >= bytes.len() || is_line_end(bytes[value]) {
+        if kind == Name::Plain || value >= bytes.len() {
+            continue;
+        }
+        if is_line_end(bytes[value]) {
+            if let Some(range) = next_line(bytes, value).filter(|_| link == Link::Colon && kind == Name::Secret) {
+                at = range.end;
+                found.push(range);
+            }
             continue;
         }
         if bytes[value..].starts_with(MASK.as_bytes()) {
@@ -70,6 +79,21 @@ fn assignments(bytes: &[u8], found: &mut Vec<Range<usize>>) {
             found.push(range);
         }
     }
+}
+
+/// The line after the one that ends at `at`, if it is one word that looks like a value: not indented as YAML's and a
+/// stack's are, with a digit or a symbol, and no place in a source file.
+fn next_line(bytes: &[u8], at: usize) -> Option<Range<usize>> {
+    const VALUE_BYTES: Range<usize> = 6..256;
+    let start = if bytes[at..].starts_with(b"\r\n") { at + 2 } else { at + 1 };
+    let near = &bytes[..bytes.len().min(start + VALUE_BYTES.end)];
+    let end = until(near, start, |b| b.is_ascii_whitespace());
+    let word = bytes.get(start..end)?;
+    let whole = bytes.get(end).is_none_or(|&b| is_line_end(b));
+    let place = matches!(word.last(), Some(b':' | b')' | b'{' | b'[')) || word.windows(2).any(|pair| pair == b"::");
+    let numbered = word.iter().rposition(|&b| b == b':').is_some_and(|i| word[i + 1..].iter().all(u8::is_ascii_digit));
+    let valued = word.iter().any(|b| !b.is_ascii_alphabetic()) && !word.starts_with(MASK.as_bytes());
+    (whole && VALUE_BYTES.contains(&word.len()) && valued && !place && !numbered).then_some(start..end)
 }
 
 /// What ties a name to its value.
@@ -107,7 +131,17 @@ fn link(bytes: &[u8], name: Range<usize>) -> Option<(Link, usize)> {
         let comma = if is(at, b',') { skip_blank(bytes, at + 1) } else { at };
         return (comma > closed).then_some((Link::Option, comma));
     }
+    if at > closed && &bytes[name.clone()] == b"password" && is_netrc(&bytes[..name.start]) {
+        return Some((Link::Option, at));
+    }
     (at > closed && (is(at, b'\'') || is(at, b'"'))).then_some((Link::Quote, at))
+}
+
+/// `machine x login y`, which .netrc has before `password z`.
+fn is_netrc(before: &[u8]) -> bool {
+    let near = &before[before.len().saturating_sub(LOOKAHEAD_BYTES / 16)..];
+    let mut back = near.rsplit(u8::is_ascii_whitespace).filter(|word| !word.is_empty()).skip(1);
+    back.next() == Some(b"login") && (back.next() == Some(b"default") || back.next() == Some(b"machine"))
 }
 
 /// Whether `name: value` is the voice of an error message or a place in a source file rather than an assignment.

@@ -65,6 +65,23 @@ fn secrets_are_masked_and_what_stands_around_them_is_not() {
         ("xoxb-123456789012-abc", "[masked]"),
         ("charge sk_live_abcdefghij0123", "charge [masked]"),
         ("jwt is eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxIn0.c2ln, bad", "jwt is [masked], bad"),
+        // Addresses that are secrets.
+        ("post https://hooks.slack.com/services/T0/B0/x9 ok", "post https://hooks.slack.com/services/[masked] ok"),
+        ("https://discord.com/api/webhooks/12/ab-c", "https://discord.com/api/webhooks/[masked]"),
+        ("https://a.webhook.office.com/webhookb2/g@h/x", "https://a.webhook.office.com/webhookb2/[masked]"),
+        ("https://api.telegram.org/bot12:AbC/getMe", "https://api.telegram.org/bot[masked]/getMe"),
+        ("/o?X-Amz-Signature=ab12&sig=x", "/o?X-Amz-Signature=[masked]"),
+        ("jdbc:mysql://h/db?user=u&password=p", "jdbc:mysql://h/db?user=u&password=[masked]"),
+        ("//registry.example/:_authToken=x1", "//registry.example/:_authToken=[masked]"),
+        ("AccountName=a;AccountKey=ab==;", "AccountName=a;AccountKey=[masked];"),
+        ("machine h login bob password hunter2\n", "machine h login bob password [masked]\n"),
+        // Control sequences within.
+        ("pass\x1b[0mword=hunter2", "pass\x1b[0mword=[masked]"),
+        ("password=hun\x1b[1;31mter2\x1b[0m x", "password=[masked]\x1b[0m x"),
+        ("ghp_abcdefgh\x1b[1mijklmnopqrstuvwxyz\x1b(B\x1b[m ok", "[masked]\x1b(B\x1b[m ok"),
+        // The value on the next line.
+        ("password:\nhunter2\n", "password:\n[masked]\n"),
+        ("PASSWORD: \r\nhunter2\r\nx", "PASSWORD: \r\n[masked]\r\nx"),
         // Keys.
         ("a\n-----BEGIN RSA PRIVATE KEY-----\nMIIE\nabc=\n-----END RSA PRIVATE KEY-----\nb", "a\n[masked]\nb"),
         (
@@ -99,6 +116,11 @@ fn the_words_that_explain_a_crash_stay_readable() {
         "token\n",
         "password:",
         "key=3 monkey=4",
+        "secret:\n  name: x1",
+        "password:\nsrc/main.rs:42",
+        "password:\nauth::check1",
+        "password:\nnothing",
+        "login with password failed",
         "-----BEGIN CERTIFICATE-----\nMIIE\n-----END CERTIFICATE-----",
         "basic block 12 of 34",
         "",
@@ -127,6 +149,17 @@ fn arguments_are_masked_to_their_end_and_the_option_hides_the_next() {
         (&["sh", "-c", "PGUSER=bob PASS=x exec app"], &["sh", "-c", "PGUSER=bob PASS=x exec app"]),
         (&["sh", "-c", "exec app --secret x 2>&1"], &["sh", "-c", "exec app --secret [masked] 2>&1"]),
         (&["app", "redis://:pw@r/0"], &["app", "redis://[masked]@r/0"]),
+        (&["/usr/bin/mysql", "-phunter2", "shop"], &["/usr/bin/mysql", "-p[masked]", "shop"]),
+        (&["mysql", "-p", "shop"], &["mysql", "-p", "shop"]),
+        (&["env", "A=b", "mongosh", "-p", "hunter2", "db"], &["env", "A=b", "mongosh", "-p", "[masked]", "db"]),
+        (&["sshpass", "-phunter2", "ssh", "h"], &["sshpass", "-p[masked]", "ssh", "h"]),
+        (&["redis-cli", "-a", "hunter2", "ping"], &["redis-cli", "-a", "[masked]", "ping"]),
+        (&["7z", "x", "-phunter2", "a.7z"], &["7z", "x", "-p[masked]", "a.7z"]),
+        (&["docker", "login", "-u", "bob", "-p", "x"], &["docker", "login", "-u", "bob", "-p", "[masked]"]),
+        (&["docker", "run", "-p", "8080:80", "i"], &["docker", "run", "-p", "8080:80", "i"]),
+        (&["app", "-p8080"], &["app", "-p8080"]),
+        (&["curl", "--user=bob:pw"], &["curl", "--user=bob:[masked]"]),
+        (&["kubectl", "--from-literal=password=x"], &["kubectl", "--from-literal=password=[masked]"]),
         (&["id", "-u", "1000:1000"], &["id", "-u", "1000:1000"]),
     ];
     let mut scrubber = knowing(&[]);
@@ -159,7 +192,15 @@ fn values_of_secret_variables_are_masked_wherever_they_stand() {
     let masked = scrubber.text("a plainlooking b short s3cretpw second line /run/secrets/p /home/plain");
     assert_eq!(masked, "a [masked] b short [masked] [masked] /run/secrets/p /home/plain");
     assert_eq!(scrubber.masked, 3);
+    assert_eq!(scrubber.text("é plain\x1b[1mlooking\x1b[0m"), "é [masked]\x1b[0m");
     assert_eq!(scrubber.argv(&["x-plainlooking-y".into()]), ["x-[masked]-y"]);
+}
+
+#[test]
+fn values_that_the_command_line_gives_away_are_masked_wherever_they_stand() {
+    let argv = ["app", "--password", "hunter2x", "--token=short", "redis://:s3cretpw@r/0"].map(str::to_owned);
+    let mut scrubber = Scrubber::of([], &argv);
+    assert_eq!(scrubber.text("bad login hunter2x, s3cretpw, short"), "bad login [masked], [masked], short");
 }
 
 #[test]
@@ -257,6 +298,12 @@ fn hostile_text_takes_no_longer_than_its_length_explains() {
         "password=,'",
         "AKIAIOSFODNN7EXAMPLE/",
         "<secret>",
+        "hooks.slack.com/services/",
+        "password:\n",
+        "login a password ",
+        "\x1b[1",
+        "\x1b[0m",
+        "a-\x1b[0m",
     ];
     let mut scrubber = knowing(&[("A_KEY", &"a".repeat(5000)), ("B_KEY", "a-a-a-a-")]);
     let used = || clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID).unwrap();
