@@ -104,6 +104,26 @@ pub enum Subject {
     Main,
     /// Something it started and left to us, by its comm (proc(5): at most 15 bytes).
     Descendant { comm: String },
+    /// Something that it, or what it started, is the parent of and lives on.
+    Child { comm: String, exe: Option<PathBuf>, parent: Parent },
+}
+
+impl Subject {
+    /// Of whoever is not the program that was asked for.
+    pub fn comm(&self) -> Option<&str> {
+        match self {
+            Subject::Main => None,
+            Subject::Descendant { comm } | Subject::Child { comm, .. } => Some(comm),
+        }
+    }
+}
+
+/// Who collects the end of one of its children.
+#[derive(Clone, PartialEq, Eq, Debug, serde::Serialize, serde::Deserialize)]
+pub struct Parent {
+    pub pid: i32,
+    /// proc(5): at most 15 bytes.
+    pub comm: String,
 }
 
 /// The first stop signal that init was sent, or another that it passed on and that the program died of, and by whom (siginfo

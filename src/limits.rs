@@ -31,6 +31,16 @@ pub const REAP_BATCH: usize = 256;
 pub const TRACE_STOPS: u32 = 300;
 /// And at once, when a program starts its threads: a thousand of them.
 pub const TRACE_STOPS_AT_ONCE: u32 = 3000;
+/// Processes that the program may fork in a second, in the long run, and be followed: each is four stops more, of some hundred
+/// microseconds together, so at most two in a thousand of a core.
+pub const TRACE_FORKS: u32 = 20;
+/// And at once, when a master starts its workers: then some twenty milliseconds in all.
+pub const TRACE_FORKS_AT_ONCE: u32 = 200;
+/// How often the program may execute another one and have it followed anew: an entrypoint does it two or three times.
+pub const TRACE_RENEWALS: u32 = 8;
+/// Crashes of what it forks that are looked into at once, twice as many as are told of one kind; then one more every so often.
+pub const TRACE_LOOKS: u32 = 20;
+pub const TRACE_LOOK_AGAIN: Duration = Duration::from_secs(30);
 /// System calls of one signal handler that are looked at.
 pub const TRACE_CALLS: u32 = 1000;
 /// Within this all threads of a dying process must stand still to be looked at.

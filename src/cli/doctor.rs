@@ -14,7 +14,7 @@ use crate::init::trace::{self, decision};
 use crate::limits;
 use crate::report::{names, text};
 use crate::spool::place::{self, Lasting};
-use crate::sys::process;
+use crate::sys::{memory, process};
 use std::io::Write as _;
 
 /// How a finding is to be taken.
@@ -161,13 +161,23 @@ fn findings(loaded: &Loaded) -> Vec<Finding> {
         }
     }
     let scope = read("/proc/sys/kernel/yama/ptrace_scope").filter(|scope| !matches!(scope.as_str(), "0" | "1"));
-    match (decision::may_trace(settings.capture, trace::circumstances(None, false)), scope) {
+    let circumstances = trace::circumstances(None, false);
+    match (decision::may_trace(settings.capture, circumstances), scope) {
         (Err(why), _) => add(Mark::Note, "ptrace", format!("no stacks without a core: {why}")),
         (Ok(()), Some(scope)) => {
             add(Mark::Note, "ptrace", format!("yama ptrace_scope is {scope}: a parent may not trace its child"))
         }
         (Ok(()), None) => {
-            add(Mark::Good, "ptrace", "a crash has the stacks of all threads, with or without a core".to_owned())
+            add(Mark::Good, "ptrace", "a crash has the stacks of all threads, with or without a core".to_owned());
+            match decision::may_follow(settings.capture, circumstances) {
+                Err(why) => add(Mark::Note, "forks", format!("of what the program forks a crash has no stack: {why}")),
+                Ok(()) if memory::stay_resident().is_err() => add(
+                    Mark::Note,
+                    "forks",
+                    format!("of what the program forks a crash has no stack: {}", trace::UNLOCKED),
+                ),
+                Ok(()) => add(Mark::Good, "forks", "followed: a worker's crash is told with its stacks".to_owned()),
+            }
         }
     }
     match oom::counter() {

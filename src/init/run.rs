@@ -2,6 +2,7 @@
 
 #![forbid(unsafe_code)]
 
+mod forked;
 mod reap;
 
 use super::component::{self, State};
@@ -425,6 +426,7 @@ impl Init {
             self.send_kill();
         }
         self.tracer.release();
+        self.next_is_looked_at();
     }
 
     fn send_kill(&self) {

@@ -8,6 +8,7 @@
 use super::manners::{Manners, Placement};
 use super::stderr::ChildEnd;
 use super::terminal::Foreground;
+use super::trace::decision::Circumstances;
 use super::trace::{self, Tracer};
 use crate::case::{Id, Run};
 use crate::config::Settings;
@@ -92,7 +93,8 @@ pub fn start(
         Some(Raise::Needless) | None => (None, None),
     };
     let stands_in = manners.narrator.is_some();
-    let mut tracer = Tracer::new(settings, trace::circumstances(run.exe.as_deref(), stands_in));
+    let circumstances = trace::circumstances(run.exe.as_deref(), stands_in);
+    let mut tracer = Tracer::new(settings, Circumstances { at_terminal: foreground.is_some(), ..circumstances });
     let home = process::leave_directory();
     let wants_to_begin = tracer.wants_to_begin();
     let mut begin = |pid| tracer.begin(pid);

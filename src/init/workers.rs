@@ -71,6 +71,8 @@ impl Outcome {
 
 /// Cases that may wait for an examiner; a storm of crashing orphans is counted beyond that.
 const QUEUE: usize = 16;
+/// Processes that are looked at at one time, beside the program itself.
+const CAPTURING: usize = 4;
 /// The unit in which a courier says when it wants to be called again.
 const MINUTE: Duration = Duration::from_secs(60);
 /// The longest pause after couriers that died; it starts at a second and doubles.
@@ -118,8 +120,8 @@ pub struct Workers {
     /// On disk and in order: an examiner, or one of its kind.
     current: Option<(i32, Job, Duration)>,
     waiting: VecDeque<Job>,
-    /// Who looks at a process that stands still or stood so, and when that must be over.
-    capturing: Option<(i32, Duration)>,
+    /// Who look at a process that stands still or stood so, and when that must be over.
+    capturing: Vec<(i32, Duration)>,
     courier: Option<i32>,
     courier_wanted: bool,
     courier_due: Option<Duration>,
@@ -154,7 +156,7 @@ impl Workers {
             may_send,
             current: None,
             waiting: VecDeque::new(),
-            capturing: None,
+            capturing: Vec::new(),
             courier: None,
             courier_wanted: false,
             courier_due: None,
@@ -171,7 +173,7 @@ impl Workers {
 
     /// Pids of the workers, which the drain must spare.
     pub fn pids(&self) -> Vec<i32> {
-        let capturing = self.capturing.map(|(pid, _)| pid);
+        let capturing = self.capturing.iter().map(|(pid, _)| *pid);
         self.current.iter().map(|(pid, ..)| *pid).chain(self.courier).chain(self.panel).chain(capturing).collect()
     }
 
@@ -238,13 +240,18 @@ impl Workers {
         self.next(settings, now);
     }
 
+    /// Whether one more than the program itself can be looked at now.
+    pub fn has_room(&self) -> bool {
+        self.capturing.len() < CAPTURING
+    }
+
     /// A process that stands still is looked at; if nobody can be found to do it, `false`.
     pub fn capture(&mut self, held: Held, settings: &Settings, now: Duration) -> bool {
         let role = self.roles.capture;
         let keep = [&held.mem, &held.maps, &held.auxv, &held.found, &held.done].map(|fd| fd.as_raw_fd());
         let begun = self.fork(c"obit-capture", &keep, move || role(held, settings));
-        self.capturing = begun.ok().map(|pid| (pid, now + limits::CAPTURE_DEADLINE));
-        self.capturing.is_some()
+        self.capturing.extend(begun.as_ref().ok().map(|pid| (*pid, now + limits::CAPTURE_DEADLINE)));
+        begun.is_ok()
     }
 
     /// What earlier runs left in the state directory; without any of it, or without anybody to send it to, nothing is done.
@@ -324,8 +331,8 @@ impl Workers {
 
     /// A child has ended; `None` when it was none of ours.
     pub fn ended(&mut self, pid: i32, death: Death, settings: &Settings, now: Duration) -> Option<Ended> {
-        if self.capturing.is_some_and(|(capturing, _)| capturing == pid) {
-            self.capturing = None;
+        if let Some(place) = self.capturing.iter().position(|(capturing, _)| *capturing == pid) {
+            self.capturing.swap_remove(place);
             return Some(Ended::Captured);
         }
         if self.panel == Some(pid) {
@@ -390,9 +397,7 @@ impl Workers {
             let _ = process::kill(*pid, Signal::KILL);
             *deadline = Duration::MAX;
         }
-        if let Some((pid, deadline)) = &mut self.capturing
-            && now >= *deadline
-        {
+        for (pid, deadline) in self.capturing.iter_mut().filter(|(_, deadline)| now >= *deadline) {
             let _ = process::kill(*pid, Signal::KILL);
             *deadline = Duration::MAX;
         }
@@ -405,7 +410,8 @@ impl Workers {
         let deadline =
             self.current.as_ref().map(|(.., deadline)| *deadline).filter(|deadline| *deadline != Duration::MAX);
         let courier = self.courier_due.filter(|_| self.courier.is_none());
-        let capturing = self.capturing.map(|(_, deadline)| deadline).filter(|deadline| *deadline != Duration::MAX);
+        let capturing =
+            self.capturing.iter().map(|(_, deadline)| *deadline).filter(|deadline| *deadline != Duration::MAX);
         deadline.into_iter().chain(capturing).chain(courier).chain(self.door_shut_until).min()
     }
 

@@ -112,8 +112,8 @@ fn unseen(case: &Case, gaps: &[Gap]) -> Option<Gap> {
         return None;
     }
     let why = match signal {
-        _ if case.subject != Subject::Main => "only the process that was started is looked into".to_owned(),
         Signal::KILL => "SIGKILL leaves no moment to look".to_owned(),
+        _ if case.subject != Subject::Main => "nobody traced the process, or saw it stop".to_owned(),
         signal if signal.dumps_core() => "the kernel let nobody see it stop, and wrote no core".to_owned(),
         signal => {
             format!("a process that {signal} ends is not looked into: it is no fault, and the kernel writes no core")
@@ -135,9 +135,11 @@ fn facts(case: &Case, scrubber: &mut Scrubber) -> Report {
     let argv: Vec<String> = case.run.argv.iter().map(|arg| arg.to_string_lossy().into_owned()).collect();
     let spawn_error = case.spawn_error.as_deref().map(|sentence| scrubber.text(sentence));
     let signal = case.death.and_then(Death::signal);
-    let descendant = match &case.subject {
-        Subject::Main => None,
-        Subject::Descendant { comm } => Some(comm.as_str()),
+    let descendant = case.subject.comm();
+    let (exe, parent) = match &case.subject {
+        Subject::Main => (case.run.exe.as_ref(), None),
+        Subject::Descendant { .. } => (None, None),
+        Subject::Child { exe, parent, .. } => (exe.as_ref(), Some(parent.clone())),
     };
     Report {
         format: FORMAT,
@@ -167,7 +169,8 @@ fn facts(case: &Case, scrubber: &mut Scrubber) -> Report {
             pid: case.pid,
             descendant: descendant.is_some(),
             argv: if descendant.is_some() { Vec::new() } else { scrubber.argv(&argv) },
-            exe: case.run.exe.as_ref().filter(|_| descendant.is_none()).map(|exe| exe.display().to_string()),
+            parent,
+            exe: exe.map(|exe| exe.display().to_string()),
             cwd: case.run.cwd.as_ref().map(|cwd| cwd.display().to_string()),
             usage: case.usage.map(|usage| UsageFacts {
                 user_us: usage.user_us,
@@ -302,7 +305,11 @@ fn summary(case: &Case, spawn_error: Option<&str>) -> String {
 }
 
 fn after(case: &Case) -> String {
-    case.uptime_ms.map(|ms| format!(", {} after the start", text::duration(ms))).unwrap_or_default()
+    let after = case.uptime_ms.map(|ms| format!(", {} after the start", text::duration(ms))).unwrap_or_default();
+    match &case.subject {
+        Subject::Child { parent, .. } => format!("{after}; its parent {} (pid {}) lives on", parent.comm, parent.pid),
+        Subject::Main | Subject::Descendant { .. } => after,
+    }
 }
 
 /// The counters of the case, read; `None` where there are none.

@@ -7,7 +7,7 @@
 
 #![forbid(unsafe_code)]
 
-use crate::case::{Case, Reason, Subject};
+use crate::case::{Case, Reason};
 use crate::death::Death;
 use crate::limits;
 use crate::sys::process::own_pid;
@@ -27,7 +27,7 @@ pub fn fingerprint(case: &Case) -> Vec<String> {
         (_, Some(Death::Exited(code))) => Some(code.to_string()),
         (_, Some(Death::Killed { signal, .. })) => Some(signal.name()),
     });
-    if let Subject::Descendant { comm } = &case.subject {
+    if let Some(comm) = case.subject.comm() {
         parts.push(numberless(comm));
     }
     parts

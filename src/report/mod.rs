@@ -19,7 +19,7 @@ pub mod text;
 pub use crate::evidence::host::Host;
 pub use built::BuildFacts;
 
-use crate::case::Reason;
+use crate::case::{Parent, Reason};
 use crate::evidence::stack::{Exception, Image, ThreadStack};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -149,9 +149,12 @@ pub struct RunFacts {
 pub struct Process {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pid: Option<i32>,
-    /// Not the program that was asked for, but something it left to us.
+    /// Not the program that was asked for, but something it started.
     #[serde(default)]
     pub descendant: bool,
+    /// Whose child it was, where that one lived on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parent: Option<Parent>,
     /// Scrubbed.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub argv: Vec<String>,

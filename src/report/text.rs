@@ -41,7 +41,11 @@ impl Look {
 pub fn obituary(report: &Report, state: &str, now_unix_ms: u64, look: Look) -> String {
     let mut page = String::new();
     let colour = if report.level == Level::Fatal { "1;31" } else { "1;33" };
-    let left = if report.process.descendant { ", left behind by the program" } else { "" };
+    let left = match &report.process.parent {
+        Some(parent) => format!(", a child of {} (pid {})", plain(&parent.comm), parent.pid),
+        None if report.process.descendant => ", left behind by the program".to_owned(),
+        None => String::new(),
+    };
     let _ = writeln!(
         page,
         "{}  {}{left}",

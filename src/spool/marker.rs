@@ -181,7 +181,7 @@ fn death_line(case: &Case) -> String {
             None => line.write_str(" -"),
         };
     }
-    if let Subject::Descendant { comm } = &case.subject {
+    if let Some(comm) = case.subject.comm() {
         let end = (0..=comm.len().min(COMM_BYTES)).rev().find(|end| comm.is_char_boundary(*end)).unwrap_or(0);
         let _ = write!(line, " {}", escape(&comm.as_bytes()[..end]));
     }

@@ -45,6 +45,18 @@ pub fn pipe(nonblocking_read: bool) -> io::Result<(OwnedFd, OwnedFd)> {
     Ok((read, write))
 }
 
+/// Which file a path leads to, and when it was last written (seconds, nanoseconds): statx(2). Only what the kernel knows already is
+/// told, so nobody who serves a file system is waited for.
+pub fn known_of(path: &std::ffi::CStr) -> Option<(Identity, (i64, u32))> {
+    // SAFETY: an all-zero statx is a valid value of that plain C struct.
+    let mut found: libc::statx = unsafe { std::mem::zeroed() };
+    let (flags, wanted) = (libc::AT_STATX_DONT_SYNC, libc::STATX_INO | libc::STATX_MTIME);
+    // SAFETY: `path` is a C string and `found` is live for the call.
+    check(unsafe { libc::statx(libc::AT_FDCWD, path.as_ptr(), flags, wanted, &raw mut found) }).ok()?;
+    let device = libc::makedev(found.stx_dev_major, found.stx_dev_minor);
+    Some((Identity(device, found.stx_ino), (found.stx_mtime.tv_sec, found.stx_mtime.tv_nsec)))
+}
+
 /// An fd that is never closed in this process.
 pub fn keep(fd: OwnedFd) -> BorrowedFd<'static> {
     // SAFETY: nobody owns the number any more, so nobody closes it.
@@ -88,6 +100,13 @@ pub enum Kind {
 /// Device and inode: two fds with equal identity lead to the same file. See fstat(2).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Identity(u64, u64);
+
+impl Identity {
+    /// Of the file system, as major and minor number.
+    pub fn device(self) -> (u32, u32) {
+        (libc::major(self.0), libc::minor(self.0))
+    }
+}
 
 /// fstat(2) and isatty(3).
 pub fn identify(fd: BorrowedFd<'_>) -> io::Result<(Kind, Identity)> {

@@ -56,6 +56,13 @@ impl Drop for Pages {
     }
 }
 
+/// Keeps every page of this process in memory that it has touched or will touch: mlockall(2) with MCL_ONFAULT (Linux 4.4). Where
+/// memory is short nothing of ours has to be read again from the disk then. Children do not inherit it.
+pub fn stay_resident() -> io::Result<()> {
+    // SAFETY: the call takes flags only.
+    super::check(unsafe { libc::mlockall(libc::MCL_CURRENT | libc::MCL_ONFAULT) }).map(drop)
+}
+
 /// Fills the bytes from the kernel's random source: getrandom(2). Before that source is ready (early boot, never in a
 /// container) the clock and the pid have to do: ids must differ, they need not be secret.
 pub fn random(bytes: &mut [u8; 16]) {

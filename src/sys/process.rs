@@ -150,10 +150,16 @@ pub fn let_go(pid: i32, signal: i32) {
     unsafe { libc::ptrace(libc::PTRACE_DETACH, pid, 0, signal) };
 }
 
-/// Whether `tid` is a thread of that process: tgkill(2) with no signal.
+/// Whether `tid` is a thread of that process: tgkill(2) with no signal. That we might not signal it is an answer, too.
 pub fn is_thread_of(pid: i32, tid: i32) -> bool {
     // SAFETY: numbers only.
-    unsafe { libc::syscall(libc::SYS_tgkill, pid, tid, 0) == 0 }
+    let found = unsafe { libc::syscall(libc::SYS_tgkill, pid, tid, 0) } == 0;
+    found || io::Error::last_os_error().raw_os_error() == Some(libc::EPERM)
+}
+
+/// Whether that is the number of a process, and not of a later thread of one.
+pub fn is_process(tid: i32) -> bool {
+    is_thread_of(tid, tid)
 }
 
 /// Does something about files as that user and group would, if we may: setfsuid(2), setfsgid(2).

@@ -1,4 +1,4 @@
-//! Tracing our own child: ptrace(2), as PTRACE_SEIZE has it (Linux 3.4). Every call is about one thread that we trace; of any
+//! Tracing our own child and what it forks: ptrace(2), as PTRACE_SEIZE has it (Linux 3.4). Every call is about one thread that we trace; of any
 //! other it fails with ESRCH and changes nothing.
 
 use super::check;
@@ -11,13 +11,62 @@ const SIGINFO_BYTES: usize = 128;
 /// elf(5): the general registers.
 const NT_PRSTATUS: libc::c_int = 1;
 
-/// Begins to trace a process without stopping it, and all threads that it starts from now on. Whoever traces need not stay: with
+/// What becomes of the processes that a traced thread makes by fork(2) and vfork(2).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Forks {
+    /// They are traced from their first step on.
+    Followed,
+    /// They never know of us.
+    Left,
+}
+
+/// Whom we trace; threads and processes that it makes inherit what that means, until they stop and something else is chosen.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Whom {
+    /// Our child: its end is ours to collect.
+    Child(Forks),
+    /// Somebody else's: each of its threads stops before it ends.
+    Others(Forks),
+}
+
+fn options(whom: Whom) -> libc::c_ulong {
+    let always = libc::PTRACE_O_TRACECLONE | libc::PTRACE_O_TRACEEXEC | libc::PTRACE_O_TRACESYSGOOD;
+    let (end, forks) = match whom {
+        Whom::Child(forks) => (0, forks),
+        Whom::Others(forks) => (libc::PTRACE_O_TRACEEXIT, forks),
+    };
+    let forks = match forks {
+        Forks::Followed => libc::PTRACE_O_TRACEFORK | libc::PTRACE_O_TRACEVFORK,
+        Forks::Left => 0,
+    };
+    (always | end | forks) as libc::c_ulong
+}
+
+/// Begins to trace a child without stopping it, and all threads that it starts from now on. Whoever traces need not stay: with
 /// his end the process goes on as it is.
-pub fn seize(pid: i32) -> io::Result<()> {
-    let options = libc::PTRACE_O_TRACECLONE | libc::PTRACE_O_TRACEEXEC | libc::PTRACE_O_TRACESYSGOOD;
-    let options = options as libc::c_ulong;
+pub fn seize(pid: i32, forks: Forks) -> io::Result<()> {
     // SAFETY: the request takes numbers only.
-    check(unsafe { libc::ptrace(libc::PTRACE_SEIZE, pid, 0, options) } as libc::c_int).map(drop)
+    check(unsafe { libc::ptrace(libc::PTRACE_SEIZE, pid, 0, options(Whom::Child(forks))) } as libc::c_int).map(drop)
+}
+
+/// Another choice for a stopped thread.
+pub fn choose(tid: i32, whom: Whom) {
+    // SAFETY: as above.
+    unsafe { libc::ptrace(libc::PTRACE_SETOPTIONS, tid, 0, options(whom)) };
+}
+
+/// At [`libc::PTRACE_EVENT_EXIT`]: the status that wait(2) will give, of the thread and, if all of it ends, of the process.
+pub fn end_status(tid: i32) -> Option<i32> {
+    let mut message: libc::c_ulong = 0;
+    // SAFETY: the request writes one word through the pointer, which is live.
+    check(unsafe { libc::ptrace(libc::PTRACE_GETEVENTMSG, tid, 0, &raw mut message) } as libc::c_int).ok()?;
+    i32::try_from(message).ok()
+}
+
+/// Lets nobody go at his end: what that takes of our code is in memory from then on.
+pub fn rehearse_end() {
+    let _ = end_status(0);
+    super::process::let_go(0, 0);
 }
 
 /// Stops a running thread; the stop is told as [`EVENT_STOP`].

@@ -105,7 +105,13 @@ impl Run<'_> {
         let state = self.bed.path(format!("state-{}", self.name));
         let ended = self.end(&state);
         let mut wrong = self.unlike(&ended);
-        let reports = reports(&state);
+        // What the program forked may have crashed, too, where it is followed.
+        let is_own = |report: &Value| report["process"]["descendant"] != true;
+        let (reports, of_others): (Vec<Value>, Vec<Value>) = reports(&state).into_iter().partition(is_own);
+        let may_see = usize::from(self.name.starts_with("child_") && self.way != Way::Cores);
+        if of_others.len() > may_see || of_others.iter().any(|report| report["process"]["parent"].is_null()) {
+            wrong.push(format!("{} reports of others: {}", of_others.len(), ended.stderr()));
+        }
         let expected = usize::from(self.death.told.kind.as_deref() != Some("no report"));
         match &reports[..] {
             [report] if expected == 1 => wrong.extend(self.told_wrong(report)),

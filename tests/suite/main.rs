@@ -17,6 +17,7 @@ mod deaths;
 mod delivery;
 mod docker;
 mod ends;
+mod forked;
 mod fuzzed;
 mod gosymbols;
 mod kills;
@@ -56,6 +57,7 @@ fn main() -> ExitCode {
     arguments.test_threads.get_or_insert(cores + cores.div_ceil(2));
     let mut trials: Vec<_> = [
         capture::trials(),
+        forked::trials(),
         commands::trials(),
         core_limit::trials(),
         cores::trials(),

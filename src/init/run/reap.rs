@@ -6,14 +6,15 @@
 #![forbid(unsafe_code)]
 
 use super::Init;
-use crate::case::{Case, Reason, Subject, Zombie};
+use crate::case::{Case, Held, Reason, Subject, Zombie};
 use crate::death::Death;
 use crate::evidence::{oom, panic};
 use crate::init::component::State;
 use crate::init::last_resort;
 use crate::init::manners::{Farewell, Moment};
 use crate::init::terminal::{self, Follow};
-use crate::init::workers::{Ended, Outcome};
+use crate::init::trace::Outcome;
+use crate::init::workers::{self, Ended};
 use crate::init::{left, setup, verdict};
 use crate::limits;
 use crate::report::text;
@@ -67,18 +68,38 @@ impl Init {
 
     /// A thread of the program stands still for its tracer.
     fn traced_stopped(&mut self, tid: i32, status: i32) {
-        let held = self.tracer.stopped(tid, status, self.child.stop_passed_on);
+        let outcome = self.tracer.stopped(tid, status, self.child.stop_passed_on);
         let stop = Stop::from_status(status);
         if stop.event == ptrace::EVENT_STOP && stop.signal != libc::SIGTRAP {
             self.child_stopped(tid, stop.signal);
         }
-        if held.is_some() {
-            self.child.whereabouts.look(self.child.pid);
+        match outcome {
+            Outcome::Nothing => {}
+            Outcome::Held(held) => self.have_looked_at(Some(held)),
+            Outcome::Ends(status) => self.traced_ends(tid, status),
         }
-        if let Some(held) = held
-            && !self.workers.capture(held, &self.launch.settings, clock::monotonic())
-        {
-            self.tracer.release();
+        self.next_is_looked_at();
+    }
+
+    /// Whoever stood still to be looked at may have ended meanwhile, and then it is the next one's turn.
+    pub(super) fn next_is_looked_at(&mut self) {
+        let next = self.tracer.look_at_next();
+        self.have_looked_at(next);
+    }
+
+    /// Who stands still is given to a worker; if there is none for it, it goes on, and whoever waits for its turn is next.
+    fn have_looked_at(&mut self, mut held: Option<Held>) {
+        while let Some(next) = held {
+            let is_own = next.pid == self.child.pid;
+            if is_own {
+                self.child.whereabouts.look(next.pid);
+            }
+            let has_room = is_own || self.workers.has_room();
+            if has_room && self.workers.capture(next, &self.launch.settings, clock::monotonic()) {
+                return;
+            }
+            self.tracer.give_up("nobody could be found to look at it");
+            held = self.tracer.look_at_next();
         }
     }
 
@@ -115,10 +136,8 @@ impl Init {
             return;
         }
         let at = clock::unix_ms();
-        let counter = self.oom.as_ref().filter(|_| main || death.signal().is_some());
-        let oom_after = counter.and_then(|counter| fd::reread(&counter.file, oom::COUNTER_BYTES));
-        let moved = oom::moved(self.oom_before.as_deref(), oom_after.as_deref());
-        let reason = self.reason(main, death, moved);
+        let counted = if main || death.signal().is_some() { self.count_oom_kills() } else { Counted::default() };
+        let reason = self.reason(main, death, counted.moved).filter(|_| main || self.tracer.tells_first(pid));
         // What only a zombie's /proc entry can tell is read before it goes.
         let zombie = if main && reason.is_some() { read_zombie(pid) } else { Zombie::default() };
         let comm = if main || reason.is_none() { None } else { read_comm(pid) };
@@ -127,7 +146,8 @@ impl Init {
         let Some((_, usage)) = wait::reap(pid) else { return };
         let now = clock::monotonic();
         if main {
-            self.tracer.release();
+            self.tracer.is_gone();
+            self.next_is_looked_at();
             last_resort::main_ended(self.launch.settings.map_exit[usize::from(death.exit_status())]);
             self.main_ended(death, now);
         }
@@ -142,35 +162,19 @@ impl Init {
             }
             return;
         };
+        let subject = if main { Subject::Main } else { Subject::Descendant { comm: comm.unwrap_or_default() } };
         let mut case = Case {
-            event_id: setup::random_id(),
-            reason,
-            at_unix_ms: at,
-            run: self.child.run.clone(),
-            subject: if main { Subject::Main } else { Subject::Descendant { comm: comm.unwrap_or_default() } },
-            pid: Some(pid),
-            death: Some(death),
             told_code: main.then(|| self.leaving(death)).and_then(|(status, by)| by.is_none().then_some(status)),
             uptime_ms: main.then(|| (now - self.child.started).as_millis() as u64),
-            spawn_error: None,
             usage: Some(usage),
             zombie,
-            oom_before: self.oom_before.clone(),
-            oom_after: oom_after.clone(),
             stop: self.stop.or(self.child.last_passed_on.filter(|sent| main && death.signal() == Some(sent.signal))),
-            last_directory: None,
-            stderr_tail: None,
-            gaps: self.tail_gap.iter().cloned().collect(),
+            ..self.case(subject, reason, (pid, death), at, counted)
         };
-        if moved {
-            self.oom_before = oom_after;
-        }
-        // The last words are in the pipe by now; they belong to the report.
-        self.stderr.pump();
+        let capture = if main { self.tracer.take_capture() } else { self.capture_of(&mut case) };
         if main && (death.signal().is_some_and(Signal::dumps_core) || reason == Reason::StopTimeout) {
             case.gaps.extend(self.tracer.gap());
         }
-        case.stderr_tail = self.stderr.tail();
         case.last_directory = self.child.whereabouts.seen().map(Path::to_owned);
         let exec_error = self.child.exec_error.filter(|_| main);
         if let Some(error) = exec_error {
@@ -196,10 +200,51 @@ impl Init {
         self.marker_settled |= main && death == Death::Exited(0);
         self.reporting_until = Some(now + self.launch.settings.report_wait);
         self.writing_until = now + limits::EXAMINE_LEAST;
-        let capture = if main { self.tracer.take_capture() } else { None };
         self.workers.examine(case, capture, main, &self.launch.settings, now);
         if main {
             self.run_ended(Some(death), at, now);
+        }
+    }
+
+    /// Whether the kernel killed for memory since somebody looked last.
+    pub(super) fn count_oom_kills(&self) -> Counted {
+        let after = self.oom.as_ref().and_then(|counter| fd::reread(&counter.file, oom::COUNTER_BYTES));
+        Counted { moved: oom::moved(self.oom_before.as_deref(), after.as_deref()), after }
+    }
+
+    /// The case of a death, with what is at hand of any. The last words are in the pipe by now; they belong to the report.
+    pub(super) fn case(
+        &mut self,
+        subject: Subject,
+        reason: Reason,
+        (pid, death): (i32, Death),
+        at_unix_ms: u64,
+        counted: Counted,
+    ) -> Case {
+        let oom_before = self.oom_before.clone();
+        if counted.moved {
+            self.oom_before.clone_from(&counted.after);
+        }
+        self.stderr.pump();
+        Case {
+            event_id: setup::random_id(),
+            reason,
+            at_unix_ms,
+            run: self.child.run.clone(),
+            subject,
+            pid: Some(pid),
+            death: Some(death),
+            told_code: None,
+            uptime_ms: None,
+            spawn_error: None,
+            usage: None,
+            zombie: Zombie::default(),
+            oom_before,
+            oom_after: counted.after,
+            stop: self.stop,
+            last_directory: None,
+            stderr_tail: self.stderr.tail(),
+            gaps: self.tail_gap.iter().cloned().collect(),
         }
     }
 
@@ -281,13 +326,17 @@ impl Init {
         }
     }
 
-    fn announce(&mut self, case: &Case, main: bool) {
+    pub(super) fn announce(&mut self, case: &Case, main: bool) {
         let Some(death) = case.death else { return };
-        let who = match &case.subject {
-            Subject::Main => case.run.component.clone(),
-            Subject::Descendant { comm } => format!("{comm}, left by {}", case.run.component),
-        };
         let pid = case.pid.unwrap_or_default();
+        let component = &case.run.component;
+        let who = match &case.subject {
+            Subject::Main => format!("{component} (pid {pid})"),
+            Subject::Descendant { comm } => format!("{comm}, left by {component} (pid {pid})"),
+            Subject::Child { comm, parent, .. } => {
+                format!("{comm} (pid {pid}), a child of {} (pid {}) in {component},", parent.comm, parent.pid)
+            }
+        };
         let after = case.uptime_ms.map(|ms| format!(" after {}", text::duration(ms))).unwrap_or_default();
         let why = match case.reason {
             Reason::Oom => ": the kernel's OOM killer",
@@ -298,20 +347,24 @@ impl Init {
             _ => "",
         };
         let level = if main { Level::Error } else { Level::Warning };
-        self.stderr.say(level, &format!("{who} (pid {pid}) {death}{after}{why}; report {}", case.event_id));
+        self.stderr.say(level, &format!("{who} {death}{after}{why}; report {}", case.event_id));
     }
 
     fn worker_ended(&mut self, ended: Ended) {
-        if let Ended::Examined { event_id, about_main: false, outcome: Outcome::Durable | Outcome::Counted } = ended
+        if let Ended::Examined {
+            event_id,
+            about_main: false,
+            outcome: workers::Outcome::Durable | workers::Outcome::Counted,
+        } = ended
             && let Some(marker) = &self.marker
         {
             marker.note_kept(event_id);
         }
         if let Ended::Examined { about_main: true, outcome, .. } = ended {
             match outcome {
-                Outcome::Durable | Outcome::Counted => self.marker_settled = true,
-                Outcome::InMemory => {}
-                Outcome::Failed => self.stderr.say(
+                workers::Outcome::Durable | workers::Outcome::Counted => self.marker_settled = true,
+                workers::Outcome::InMemory => {}
+                workers::Outcome::Failed => self.stderr.say(
                     Level::Error,
                     "the report could not be written; the next start on this state directory tells of it",
                 ),
@@ -328,7 +381,15 @@ impl Init {
     }
 }
 
-fn read_zombie(pid: i32) -> Zombie {
+/// What the cgroup's counter says.
+#[derive(Debug, Default)]
+pub(super) struct Counted {
+    after: Option<Vec<u8>>,
+    pub(super) moved: bool,
+}
+
+/// Of one that is about to end, too.
+pub(super) fn read_zombie(pid: i32) -> Zombie {
     let read = |name: &str| {
         let path = CString::new(format!("/proc/{pid}/{name}")).ok()?;
         fd::read_small(&path, ZOMBIE_FILE_BYTES)
@@ -340,7 +401,7 @@ fn read_zombie(pid: i32) -> Zombie {
     }
 }
 
-fn read_comm(pid: i32) -> Option<String> {
+pub(super) fn read_comm(pid: i32) -> Option<String> {
     let path = CString::new(format!("/proc/{pid}/comm")).ok()?;
     let bytes = fd::read_small(&path, 64)?;
     Some(String::from_utf8_lossy(&bytes).trim_end().to_owned())

@@ -21,6 +21,10 @@ pub struct Circumstances {
     pub has_proc: bool,
     /// We stand in for another init, whose children nobody traces.
     pub stands_in: bool,
+    /// CAP_SYS_PTRACE: under such a tracer a program keeps the privilege that it gains by being executed.
+    pub may_trace_all: bool,
+    /// Somebody sits at a terminal: who may want to trace, or to stop us with the program.
+    pub at_terminal: bool,
 }
 
 /// Why nobody is traced; `Ok` where it does no harm.
@@ -43,6 +47,23 @@ pub fn may_trace(capture: Capture, so: Circumstances) -> Result<(), &'static str
     if !so.is_root && (so.program_gains || !so.no_new_privileges) {
         return Err("a set-user-id program would lose its privilege under a tracer that is not root; set \
                     no_new_privileges (allowPrivilegeEscalation: false), or --capture ptrace if there is none");
+    }
+    Ok(())
+}
+
+/// Why what the program forks is left alone; `Ok` where following it does no harm. The program itself is traced anyway.
+pub fn may_follow(capture: Capture, so: Circumstances) -> Result<(), &'static str> {
+    may_trace(capture, so)?;
+    if capture == Capture::Ptrace {
+        return Ok(());
+    }
+    if !so.may_trace_all && !so.no_new_privileges {
+        return Err("a set-user-id program would lose its privilege under a tracer without CAP_SYS_PTRACE; set \
+                    no_new_privileges (allowPrivilegeEscalation: false) or add that capability, or --capture ptrace if \
+                    there is none");
+    }
+    if so.at_terminal {
+        return Err("at a terminal nobody is followed (--capture ptrace does)");
     }
     Ok(())
 }
@@ -73,6 +94,10 @@ pub enum Action {
     Suspect(i32),
     /// It is another program now.
     Executed,
+    /// It has made a process.
+    Forked,
+    /// It is about to end.
+    Ends,
     /// A new thread before its first step, or one that was asked to stop.
     Newcomer,
     /// About to make a system call, in the handler of a signal that would have killed.
@@ -88,10 +113,12 @@ pub fn about(stop: Stop, mode: Mode) -> Action {
     let is_job_control = stop.event == EVENT_STOP && is_stop_signal(stop.signal);
     match mode {
         Mode::LettingGo => Action::LetGo(delivered),
+        Mode::Watching | Mode::Holding if stop.event == libc::PTRACE_EVENT_EXIT => Action::Ends,
         Mode::Holding => Action::Hold(delivered),
         Mode::Watching if is_job_control => Action::Listen,
         Mode::Watching if stop.event == EVENT_STOP => Action::Newcomer,
         Mode::Watching if stop.event == libc::PTRACE_EVENT_EXEC => Action::Executed,
+        Mode::Watching if matches!(stop.event, libc::PTRACE_EVENT_FORK | libc::PTRACE_EVENT_VFORK) => Action::Forked,
         Mode::Watching if stop.event == 0 && stop.signal == CALL_STOP => Action::Call,
         Mode::Watching if Signal::new(delivered).is_some_and(Signal::dumps_core) => Action::Suspect(delivered),
         Mode::Watching => Action::GoOn(delivered),
@@ -130,25 +157,31 @@ pub fn step(call: Option<Call>) -> Step {
     }
 }
 
-/// How many stops are afforded: so many at once, and so many a second in the long run.
+/// How much is afforded: so many at once, and so many in the long run.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Purse {
     left: u32,
     filled: Duration,
+    most: u32,
+    earns_one: Duration,
 }
 
 impl Purse {
-    pub fn full(now: Duration) -> Purse {
-        Purse { left: limits::TRACE_STOPS_AT_ONCE, filled: now }
+    pub fn full(most: u32, earns_one: Duration, now: Duration) -> Purse {
+        Purse { left: most, filled: now, most, earns_one }
     }
 
-    /// Pays for one stop; `false` when there is nothing left.
+    /// For stops.
+    pub fn of_stops(now: Duration) -> Purse {
+        Purse::full(limits::TRACE_STOPS_AT_ONCE, Duration::from_secs(1) / limits::TRACE_STOPS, now)
+    }
+
+    /// Pays for one; `false` when there is nothing left.
     pub fn pay(&mut self, now: Duration) -> bool {
-        const EARNS_ONE: Duration = Duration::from_nanos(1_000_000_000 / limits::TRACE_STOPS as u64);
-        let earned = now.saturating_sub(self.filled).as_nanos() / EARNS_ONE.as_nanos();
-        let earned = u32::try_from(earned).unwrap_or(u32::MAX).min(limits::TRACE_STOPS_AT_ONCE);
-        self.left = (self.left + earned).min(limits::TRACE_STOPS_AT_ONCE);
-        self.filled = if earned == limits::TRACE_STOPS_AT_ONCE { now } else { self.filled + EARNS_ONE * earned };
+        let earned = now.saturating_sub(self.filled).as_nanos() / self.earns_one.as_nanos();
+        let earned = u32::try_from(earned).unwrap_or(u32::MAX).min(self.most);
+        self.left = (self.left + earned).min(self.most);
+        self.filled = if earned == self.most { now } else { self.filled + self.earns_one * earned };
         self.left = self.left.saturating_sub(1);
         self.left > 0
     }
@@ -175,6 +208,44 @@ fn mask(status: &[u8], name: &str) -> Option<u64> {
 pub fn owner(status: &[u8]) -> Option<(u32, u32)> {
     let effective = |name| field(status, name)?.split_ascii_whitespace().nth(1)?.parse().ok();
     Some((effective("Uid:")?, effective("Gid:")?))
+}
+
+/// The process that it is a thread of, and that one's parent, by /proc/TID/status.
+pub fn process_and_parent(status: &[u8]) -> Option<(i32, i32)> {
+    let number = |name| field(status, name)?.parse().ok();
+    Some((number("Tgid:")?, number("PPid:")?))
+}
+
+/// Who traces it; 0 is nobody.
+pub fn tracer(status: &[u8]) -> Option<i32> {
+    field(status, "TracerPid:")?.parse().ok()
+}
+
+/// How many PID namespaces deep it lives, as we see it.
+pub fn depth(status: &[u8]) -> Option<usize> {
+    Some(field(status, "NSpid:")?.split_ascii_whitespace().count())
+}
+
+/// CAP_SYS_PTRACE among the effective capabilities.
+pub fn may_trace_all(status: &[u8]) -> bool {
+    const SYS_PTRACE: u32 = 19;
+    mask(status, "CapEff:").is_some_and(|effective| effective >> SYS_PTRACE & 1 == 1)
+}
+
+/// When it was started, in ticks since the boot, by /proc/PID/stat: with its number that names a process for good.
+pub fn started(stat: &[u8]) -> Option<u64> {
+    let after_name = stat.iter().rposition(|byte| *byte == b')')? + 1;
+    std::str::from_utf8(&stat[after_name..]).ok()?.split_ascii_whitespace().nth(19)?.parse().ok()
+}
+
+/// Whether a file system with this device number is one that a program serves (FUSE), by /proc/self/mountinfo.
+pub fn is_served_by_a_program(mounts: &[u8], (major, minor): (u32, u32)) -> bool {
+    let device = format!("{major}:{minor}");
+    mounts.split(|byte| *byte == b'\n').any(|line| {
+        let mut words = line.split(|byte| *byte == b' ');
+        let is_its = words.nth(2) == Some(device.as_bytes());
+        is_its && words.skip_while(|word| *word != b"-").nth(1).is_some_and(|kind| kind.starts_with(b"fuse"))
+    })
 }
 
 fn field<'a>(status: &'a [u8], name: &str) -> Option<&'a str> {
@@ -215,6 +286,28 @@ mod tests {
     }
 
     #[test]
+    fn what_is_forked_is_followed_where_no_privilege_can_get_lost_and_nobody_looks_on() {
+        let able = Circumstances { is_root: true, has_proc: true, may_trace_all: true, ..Circumstances::default() };
+        let root = Circumstances { may_trace_all: false, ..able };
+        let table = [
+            (Capture::Auto, able, true),
+            (Capture::Auto, root, false),
+            (Capture::Ptrace, root, true),
+            (Capture::Auto, Circumstances { no_new_privileges: true, ..root }, true),
+            (Capture::Auto, Circumstances { is_root: false, no_new_privileges: true, ..root }, true),
+            (Capture::Auto, Circumstances { at_terminal: true, ..able }, false),
+            (Capture::Ptrace, Circumstances { at_terminal: true, ..able }, true),
+            (Capture::Auto, Circumstances { leak_check: true, ..able }, false),
+            (Capture::Auto, Circumstances { stands_in: true, ..able }, false),
+            (Capture::Ptrace, Circumstances { stands_in: true, ..able }, true),
+            (Capture::Off, able, false),
+        ];
+        for (capture, so, yes) in table {
+            assert_eq!(may_follow(capture, so).is_ok(), yes, "{capture:?} {so:?}");
+        }
+    }
+
+    #[test]
     fn a_stop_is_over_at_once_unless_it_will_kill_or_job_control_wants_it() {
         let delivery = |signal| Stop { signal, event: 0 };
         let event = |signal, event| Stop { signal, event };
@@ -228,6 +321,9 @@ mod tests {
             (event(libc::SIGTRAP, libc::PTRACE_EVENT_CLONE), Action::GoOn(0)),
             (event(libc::SIGTRAP, libc::PTRACE_EVENT_EXEC), Action::Executed),
             (event(libc::SIGTRAP, EVENT_STOP), Action::Newcomer),
+            (event(libc::SIGTRAP, libc::PTRACE_EVENT_FORK), Action::Forked),
+            (event(libc::SIGTRAP, libc::PTRACE_EVENT_VFORK), Action::Forked),
+            (event(libc::SIGTRAP, libc::PTRACE_EVENT_EXIT), Action::Ends),
             (delivery(CALL_STOP), Action::Call),
             (event(libc::SIGSTOP, EVENT_STOP), Action::Listen),
             (event(libc::SIGTTIN, EVENT_STOP), Action::Listen),
@@ -238,6 +334,9 @@ mod tests {
         assert_eq!(about(delivery(libc::SIGUSR1), Mode::LettingGo), Action::LetGo(libc::SIGUSR1));
         assert_eq!(about(event(libc::SIGSTOP, EVENT_STOP), Mode::LettingGo), Action::LetGo(0));
         assert_eq!(about(delivery(CALL_STOP), Mode::LettingGo), Action::LetGo(0));
+        let end = event(libc::SIGTRAP, libc::PTRACE_EVENT_EXIT);
+        assert_eq!(about(end, Mode::Holding), Action::Ends);
+        assert_eq!(about(end, Mode::LettingGo), Action::LetGo(0));
         assert_eq!(about(delivery(CALL_STOP), Mode::Holding), Action::Hold(0));
         assert_eq!(Stop::from_status(CALL_STOP), delivery(CALL_STOP));
         assert_eq!(about(delivery(libc::SIGUSR1), Mode::Holding), Action::Hold(libc::SIGUSR1));
@@ -267,18 +366,27 @@ mod tests {
     #[test]
     fn many_stops_at_once_are_afforded_and_too_many_in_the_long_run_are_not() {
         let start = Duration::from_secs(100);
-        let mut purse = Purse::full(start);
+        let mut purse = Purse::of_stops(start);
         let paid = (0..u32::MAX).take_while(|_| purse.pay(start)).count() as u32;
         assert_eq!(paid, limits::TRACE_STOPS_AT_ONCE - 1);
         // From nothing, a second has earned as many as may be paid in it.
         let later = start + Duration::from_secs(1);
         assert_eq!((0..u32::MAX).take_while(|_| purse.pay(later)).count() as u32, limits::TRACE_STOPS - 1);
         // Evenly spread within the limit they never end.
-        let mut purse = Purse::full(start);
+        let mut purse = Purse::of_stops(start);
         let step = Duration::from_secs(1) / limits::TRACE_STOPS;
         assert!((0..20_000).all(|n| purse.pay(start + step * n)));
-        let mut purse = Purse::full(start);
+        let mut purse = Purse::of_stops(start);
         assert!(!(0..40_000).all(|n| purse.pay(start + step / 2 * n)));
+    }
+
+    #[test]
+    fn a_process_is_named_by_its_start_and_a_served_file_system_by_its_type() {
+        let stat = b"7 (a) b) S 1 7 7 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 1 0 4711 9 9";
+        assert_eq!((started(stat), started(b"7 (x")), (Some(4711), None));
+        let mounts = b"22 1 0:20 / / rw - overlay none rw\n30 22 0:44 / /mnt rw shared:1 - fuse.sshfs a b\n";
+        assert!(is_served_by_a_program(mounts, (0, 44)));
+        assert!(!is_served_by_a_program(mounts, (0, 20)) && !is_served_by_a_program(mounts, (0, 4)));
     }
 
     #[test]
@@ -293,6 +401,11 @@ mod tests {
         assert!(!is_default(&status(0, segv), libc::SIGSEGV));
         assert!(!is_default(b"", libc::SIGSEGV));
         assert!(is_caught(&status(0, segv), libc::SIGSEGV) && !is_caught(&status(segv, !segv), libc::SIGSEGV));
+        let status = b"Tgid:\t7\nNgid:\t0\nPid:\t9\nPPid:\t3\nTracerPid:\t1\nNSpid:\t9\t2\nCapEff:\t0000000000080000\n";
+        assert_eq!(process_and_parent(status), Some((7, 3)));
+        assert_eq!((tracer(status), tracer(b"")), (Some(1), None));
+        assert_eq!((depth(status), depth(b"Pid:\t9\n")), (Some(2), None));
+        assert!(may_trace_all(status) && !may_trace_all(b"CapEff:\t0000000000040000\n"));
         assert_eq!(owner(b"Uid:\t0\t33\t0\t0\nGid:\t0\t34\t0\t0\n"), Some((33, 34)));
         assert_eq!(owner(b"Uid:\t0\nGid:\t0\t34\n"), None);
         assert!(is_zombie(b"Name:\tapp\nState:\tZ (zombie)\n") && !is_zombie(b"State:\tS (sleeping)\n"));

@@ -180,7 +180,7 @@ fn a_signal_whose_stacks_nobody_saw_says_why() {
         (Subject::Main, killed(Signal::TERM), "SIGTERM ends"),
         (Subject::Main, killed(Signal::KILL), "no moment"),
         (Subject::Main, killed(Signal::SEGV), "see it stop"),
-        (descendant(), killed(Signal::SEGV), "process that was started"),
+        (descendant(), killed(Signal::SEGV), "nobody traced the process"),
     ];
     for (subject, death, words) in table {
         let why = with(subject, death, "oom counter: none").unwrap_or_default();
