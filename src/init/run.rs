@@ -2,7 +2,7 @@
 
 #![forbid(unsafe_code)]
 
-mod forked;
+mod ending;
 mod reap;
 
 use super::component::{self, State};
@@ -49,6 +49,8 @@ struct Child {
     held: Vec<Arrival>,
     started: Duration,
     death: Option<Death>,
+    /// The death that was told already, before there was a zombie.
+    told: Option<Death>,
     /// The last signal passed on that asks for an end without a core.
     passed_on: Option<Signal>,
     stop_passed_on: Option<Signal>,
@@ -191,6 +193,7 @@ impl Init {
                 held: Vec::new(),
                 started: now,
                 death: None,
+                told: None,
                 passed_on: None,
                 stop_passed_on: None,
                 last_passed_on: None,

@@ -25,6 +25,8 @@ pub enum Forks {
 pub enum Whom {
     /// Our child: its end is ours to collect.
     Child(Forks),
+    /// A thread of our child that is about to die of a signal: it stops before its end.
+    Dying(Forks),
     /// Somebody else's: each of its threads stops before it ends.
     Others(Forks),
 }
@@ -33,7 +35,7 @@ fn options(whom: Whom) -> libc::c_ulong {
     let always = libc::PTRACE_O_TRACECLONE | libc::PTRACE_O_TRACEEXEC | libc::PTRACE_O_TRACESYSGOOD;
     let (end, forks) = match whom {
         Whom::Child(forks) => (0, forks),
-        Whom::Others(forks) => (libc::PTRACE_O_TRACEEXIT, forks),
+        Whom::Dying(forks) | Whom::Others(forks) => (libc::PTRACE_O_TRACEEXIT, forks),
     };
     let forks = match forks {
         Forks::Followed => libc::PTRACE_O_TRACEFORK | libc::PTRACE_O_TRACEVFORK,

@@ -32,8 +32,9 @@ pub enum What {
     Ended(i32),
     /// Job control stopped it by this signal number.
     Stopped(i32),
-    /// Traced by us, it waits to be let on: the status of [`Stop`](super::ptrace::Stop).
-    Traced(i32),
+    /// Traced by us, it waits to be let on: the status of [`Stop`](super::ptrace::Stop), and before its end what its process
+    /// has used.
+    Traced(i32, Option<Usage>),
 }
 
 /// The state of our children.
@@ -52,11 +53,9 @@ pub enum Peek {
 pub fn peek() -> Peek {
     match wait_id(libc::WEXITED | libc::WSTOPPED | libc::WNOHANG | libc::WNOWAIT) {
         Ok(Some((pid, code @ (libc::CLD_STOPPED | libc::CLD_TRAPPED), status))) => {
-            // SAFETY: as in `wait_id`; a null siginfo is allowed by the kernel and by Linux's manual page.
-            unsafe {
-                libc::waitid(libc::P_PID, pid as libc::id_t, std::ptr::null_mut(), libc::WSTOPPED | libc::WNOHANG);
-            }
-            let what = if code == libc::CLD_TRAPPED { What::Traced(status) } else { What::Stopped(status) };
+            let ends = code == libc::CLD_TRAPPED && status >> 8 == libc::PTRACE_EVENT_EXIT;
+            let usage = take_note_of_stop(pid, ends);
+            let what = if code == libc::CLD_TRAPPED { What::Traced(status, usage) } else { What::Stopped(status) };
             Peek::Changed(Change { pid, what })
         }
         Ok(Some((pid, code, status))) => {
@@ -71,6 +70,19 @@ pub fn peek() -> Peek {
         Err(error) if error.raw_os_error() == Some(libc::ECHILD) => Peek::Childless,
         Err(_) => Peek::Quiet,
     }
+}
+
+/// Of a thread that stands still before its end, with what its process has used: waitid(2), whose system call has one argument
+/// more than the function of that name.
+fn take_note_of_stop(tid: i32, ends: bool) -> Option<Usage> {
+    // SAFETY: an all-zero rusage is valid.
+    let mut usage: libc::rusage = unsafe { std::mem::zeroed() };
+    let wanted = if ends { &raw mut usage } else { std::ptr::null_mut() };
+    let nothing = std::ptr::null_mut::<libc::siginfo_t>();
+    let options = libc::WSTOPPED | libc::WNOHANG;
+    // SAFETY: the kernel allows both pointers to be null; `usage` is live for the call.
+    let noted = unsafe { libc::syscall(libc::SYS_waitid, libc::P_PID, tid, nothing, options, wanted) } == 0;
+    (noted && ends).then(|| usage_of(&usage))
 }
 
 fn wait_id(options: libc::c_int) -> io::Result<Option<(i32, i32, i32)>> {
@@ -153,8 +165,12 @@ pub fn reap(pid: i32) -> Option<(i32, Usage)> {
     if reaped != pid {
         return None;
     }
+    Some((status, usage_of(&usage)))
+}
+
+fn usage_of(usage: &libc::rusage) -> Usage {
     let micros = |time: libc::timeval| (time.tv_sec as u64).saturating_mul(1_000_000) + time.tv_usec as u64;
-    let usage = Usage {
+    Usage {
         user_us: micros(usage.ru_utime),
         system_us: micros(usage.ru_stime),
         max_rss_kib: usage.ru_maxrss as u64,
@@ -164,6 +180,5 @@ pub fn reap(pid: i32) -> Option<(i32, Usage)> {
         blocks_out: usage.ru_oublock as u64,
         voluntary_switches: usage.ru_nvcsw as u64,
         involuntary_switches: usage.ru_nivcsw as u64,
-    };
-    Some((status, usage))
+    }
 }

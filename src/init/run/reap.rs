@@ -6,7 +6,7 @@
 #![forbid(unsafe_code)]
 
 use super::Init;
-use crate::case::{Case, Held, Reason, Subject, Zombie};
+use crate::case::{Capture, Case, Held, Reason, Subject, Usage, Zombie};
 use crate::death::Death;
 use crate::evidence::{oom, panic};
 use crate::init::component::State;
@@ -57,7 +57,7 @@ impl Init {
                 }
                 Peek::Changed(change) => match change.what {
                     What::Stopped(by) => self.child_stopped(change.pid, by),
-                    What::Traced(status) => self.traced_stopped(change.pid, status),
+                    What::Traced(status, usage) => self.traced_stopped(change.pid, status, usage),
                     What::Ended(status) => self.bury(change.pid, status),
                 },
             }
@@ -67,7 +67,7 @@ impl Init {
     }
 
     /// A thread of the program stands still for its tracer.
-    fn traced_stopped(&mut self, tid: i32, status: i32) {
+    fn traced_stopped(&mut self, tid: i32, status: i32, usage: Option<Usage>) {
         let outcome = self.tracer.stopped(tid, status, self.child.stop_passed_on);
         let stop = Stop::from_status(status);
         if stop.event == ptrace::EVENT_STOP && stop.signal != libc::SIGTRAP {
@@ -76,7 +76,7 @@ impl Init {
         match outcome {
             Outcome::Nothing => {}
             Outcome::Held(held) => self.have_looked_at(Some(held)),
-            Outcome::Ends(status) => self.traced_ends(tid, status),
+            Outcome::Ends(status) => self.traced_ends(tid, status, usage),
         }
         self.next_is_looked_at();
     }
@@ -136,8 +136,10 @@ impl Init {
             return;
         }
         let at = clock::unix_ms();
+        let is_told = main && self.child.told == Some(death);
         let counted = if main || death.signal().is_some() { self.count_oom_kills() } else { Counted::default() };
-        let reason = self.reason(main, death, counted.moved).filter(|_| main || self.tracer.tells_first(pid));
+        let reason = if is_told { None } else { self.reason(main, death, counted.moved) };
+        let reason = reason.filter(|_| main || self.tracer.tells_first(pid));
         // What only a zombie's /proc entry can tell is read before it goes.
         let zombie = if main && reason.is_some() { read_zombie(pid) } else { Zombie::default() };
         let comm = if main || reason.is_none() { None } else { read_comm(pid) };
@@ -156,54 +158,66 @@ impl Init {
             self.narrate(Moment::Forwarded { signal });
         }
         let Some(reason) = reason else {
-            if main {
+            if is_told {
+                self.reporting_until = Some(now + self.launch.settings.report_wait);
+            } else if main {
                 self.marker_settled = true;
                 self.run_went_well(death, at, now);
             }
             return;
         };
         let subject = if main { Subject::Main } else { Subject::Descendant { comm: comm.unwrap_or_default() } };
-        let mut case = Case {
-            told_code: main.then(|| self.leaving(death)).and_then(|(status, by)| by.is_none().then_some(status)),
-            uptime_ms: main.then(|| (now - self.child.started).as_millis() as u64),
-            usage: Some(usage),
-            zombie,
-            stop: self.stop.or(self.child.last_passed_on.filter(|sent| main && death.signal() == Some(sent.signal))),
-            ..self.case(subject, reason, (pid, death), at, counted)
-        };
+        let known = Case { usage: Some(usage), zombie, ..self.case(subject, reason, (pid, death), at, counted) };
+        let mut case = if main { self.of_the_program(known, death, now) } else { known };
         let capture = if main { self.tracer.take_capture() } else { self.capture_of(&mut case) };
-        if main && (death.signal().is_some_and(Signal::dumps_core) || reason == Reason::StopTimeout) {
-            case.gaps.extend(self.tracer.gap());
-        }
-        case.last_directory = self.child.whereabouts.seen().map(Path::to_owned);
         let exec_error = self.child.exec_error.filter(|_| main);
         if let Some(error) = exec_error {
             case.death = None;
             case.usage = None;
             case.spawn_error = Some(setup::exec_failure(&self.launch.command[0], &self.child.run, error.errno));
         }
-        // Before anybody is told: what init has said, a later start knows.
-        if let Some(marker) = self.marker.as_ref().filter(|_| death != Death::Exited(0)) {
+        // Whether a good end is news is for the examiner to find out; the end itself is told.
+        self.marker_settled |= main && death == Death::Exited(0);
+        self.tell(case, capture, now);
+        if main {
+            self.run_ended(Some(death), at, now);
+        }
+    }
+
+    /// The case of the program itself, of whose run more is known.
+    pub(super) fn of_the_program(&self, case: Case, death: Death, now: Duration) -> Case {
+        let is_seen = death.signal().is_some_and(Signal::dumps_core) || case.reason == Reason::StopTimeout;
+        let gap = self.tracer.gap().filter(|_| is_seen);
+        let (status, by) = self.leaving(death);
+        Case {
+            told_code: by.is_none().then_some(status),
+            uptime_ms: Some((now - self.child.started).as_millis() as u64),
+            stop: self.stop.or(self.child.last_passed_on.filter(|sent| death.signal() == Some(sent.signal))),
+            gaps: case.gaps.into_iter().chain(gap).collect(),
+            ..case
+        }
+    }
+
+    /// Says what happened and has it examined. First it is noted: what init has said, a later start knows.
+    pub(super) fn tell(&mut self, case: Case, capture: Option<Capture>, now: Duration) {
+        let main = case.subject == Subject::Main;
+        let went_well = case.death == Some(Death::Exited(0));
+        if let Some(marker) = self.marker.as_ref().filter(|_| !went_well) {
             marker.note_death(&case);
         }
-        if let (Some(error), Some(sentence)) = (exec_error, &case.spawn_error) {
+        if let (Some(error), Some(sentence)) = (self.child.exec_error, &case.spawn_error) {
             let command = self.launch.command[0].to_string_lossy().into_owned();
             let narrator = self.launch.manners.narrator;
             match narrator.and_then(|narrate| narrate(Moment::ExecFailed { errno: error.errno, command: &command })) {
                 Some(line) => self.stderr.write_line(&line),
                 None => self.stderr.say(Level::Error, sentence),
             }
-        } else if death != Death::Exited(0) {
+        } else if !went_well {
             self.announce(&case, main);
         }
-        // Whether a good end is news is for the examiner to find out; the end itself is told.
-        self.marker_settled |= main && death == Death::Exited(0);
         self.reporting_until = Some(now + self.launch.settings.report_wait);
         self.writing_until = now + limits::EXAMINE_LEAST;
         self.workers.examine(case, capture, main, &self.launch.settings, now);
-        if main {
-            self.run_ended(Some(death), at, now);
-        }
     }
 
     /// Whether the kernel killed for memory since somebody looked last.
@@ -242,14 +256,14 @@ impl Init {
             oom_before,
             oom_after: counted.after,
             stop: self.stop,
-            last_directory: None,
+            last_directory: self.child.whereabouts.seen().map(Path::to_owned),
             stderr_tail: self.stderr.tail(),
             gaps: self.tail_gap.iter().cloned().collect(),
         }
     }
 
     /// Why the end of a process that is not a worker is news, if it is.
-    fn reason(&mut self, main: bool, death: Death, oom_counter_moved: bool) -> Option<Reason> {
+    pub(super) fn reason(&mut self, main: bool, death: Death, oom_counter_moved: bool) -> Option<Reason> {
         if !main {
             return verdict::of_descendant(death, oom_counter_moved);
         }
@@ -317,7 +331,7 @@ impl Init {
         }
     }
 
-    fn run_ended(&mut self, death: Option<Death>, at: u64, now: Duration) {
+    pub(super) fn run_ended(&mut self, death: Option<Death>, at: u64, now: Duration) {
         if self.is_of_release_health() {
             let run = self.child.run.clone();
             self.workers.session(run, death, at, &self.launch.settings, now);
@@ -326,7 +340,7 @@ impl Init {
         }
     }
 
-    pub(super) fn announce(&mut self, case: &Case, main: bool) {
+    fn announce(&mut self, case: &Case, main: bool) {
         let Some(death) = case.death else { return };
         let pid = case.pid.unwrap_or_default();
         let component = &case.run.component;

@@ -12,6 +12,7 @@
 
 pub mod decision;
 mod entries;
+mod handlers;
 mod kin;
 
 use super::verdict;
@@ -26,6 +27,7 @@ use crate::sys::wait::{self, Stopped};
 use crate::sys::{clock, fd, process};
 use decision::{Action, Circumstances, Mode, Purse, Step};
 use entries::{STATUS_BYTES, open_of, process_of, processes, status, threads};
+use handlers::Handlers;
 pub use kin::UNLOCKED;
 use kin::{Kin, Program};
 use std::collections::VecDeque;
@@ -35,8 +37,6 @@ use std::time::Duration;
 
 /// Threads whose registers are taken.
 const THREADS: usize = 4096;
-/// Threads that are in a handler of a fatal signal at one time; the calls of more are not looked at.
-const HANDLERS: usize = 64;
 /// Processes that may stand still until another one has been looked at.
 const WAITING: usize = 16;
 /// Processes that were let go, of which some thread did not stop in time.
@@ -57,6 +57,8 @@ struct Hold {
     pid: i32,
     tid: i32,
     signal: i32,
+    /// By that signal it dies, unless it only hangs.
+    is_fatal: bool,
     others: Vec<(i32, Stop)>,
     until: Duration,
     capture: Option<Capture>,
@@ -88,8 +90,7 @@ pub struct Tracer {
     hold: Option<Hold>,
     waiting: VecDeque<Suspect>,
     capture: Option<Capture>,
-    /// Threads in a handler of a fatal signal, and how many more of their calls are looked at.
-    in_handler: Vec<(i32, u32)>,
+    handlers: Handlers,
     purse: Purse,
     /// Why the program is not, or no longer, traced.
     why_not: Option<String>,
@@ -125,7 +126,7 @@ impl Tracer {
             hold: None,
             waiting: VecDeque::new(),
             capture: None,
-            in_handler: Vec::new(),
+            handlers: Handlers::default(),
             purse: Purse::of_stops(now),
             why_not: decision::may_trace(settings.capture, so).err().map(str::to_owned),
             gone: VecDeque::new(),
@@ -179,7 +180,7 @@ impl Tracer {
             // It may have been killed for its memory, which all others of the container wait for, and we too as soon as we need a
             // page. What its /proc entry has is read behind it.
             process::let_go(tid, 0);
-            self.in_handler.retain(|(other, _)| *other != tid);
+            self.handlers.forget(|other| other == tid);
             return Outcome::Ends(libc::SIGKILL);
         }
         let is_own = self.is_own(tid);
@@ -218,7 +219,7 @@ impl Tracer {
             Action::Call => self.called(tid, is_own),
             Action::Suspect(signal) => return self.suspected(tid, signal, is_own, spares),
             Action::Ends => {
-                self.in_handler.retain(|(other, _)| *other != tid);
+                self.handlers.forget(|other| other == tid);
                 // Killed while it stood still, it need not stand still any more.
                 if mode == Mode::Holding {
                     self.release_but(tid);
@@ -260,7 +261,7 @@ impl Tracer {
 
     fn executed(&mut self, tid: i32, is_own: bool) {
         // The threads beside it are gone, and so are their numbers.
-        self.in_handler.retain(|(other, _)| process_of(*other).is_some_and(|pid| pid != tid));
+        self.handlers.forget(|other| process_of(other).is_none_or(|pid| pid == tid));
         let program = if is_own { self.kin.program_itself(tid) } else { self.kin.program(tid) };
         match (is_own, program) {
             (true, Program::Plain | Program::Traces) => {
@@ -302,9 +303,8 @@ impl Tracer {
                 }
             };
         }
-        if status.is_some_and(|status| decision::is_caught(&status, signal)) && self.in_handler.len() < HANDLERS {
-            self.in_handler.retain(|(other, _)| *other != tid);
-            self.in_handler.push((tid, limits::TRACE_CALLS));
+        if status.is_some_and(|status| decision::is_caught(&status, signal)) {
+            self.handlers.enters(tid);
         }
         self.go_on(tid, signal);
         Outcome::Nothing
@@ -344,7 +344,7 @@ impl Tracer {
     }
 
     fn go_on(&self, tid: i32, signal: i32) {
-        if self.in_handler.iter().any(|(other, _)| *other == tid) {
+        if self.handlers.has(tid) {
             ptrace::go_on_to_call(tid, signal);
         } else {
             ptrace::go_on(tid, signal);
@@ -353,17 +353,9 @@ impl Tracer {
 
     /// A thread makes a system call in a handler of a fatal signal.
     fn called(&mut self, tid: i32, is_own: bool) {
-        let Some(place) = self.in_handler.iter().position(|(other, _)| *other == tid) else {
-            return ptrace::go_on(tid, 0);
-        };
-        let left = &mut self.in_handler[place].1;
-        *left = left.saturating_sub(1);
-        match decision::step(ptrace::call(tid)) {
-            Step::On if *left > 0 => ptrace::go_on_to_call(tid, 0),
-            Step::On | Step::Returns => {
-                self.in_handler.swap_remove(place);
-                ptrace::go_on(tid, 0);
-            }
+        match self.handlers.call(tid) {
+            Step::On => ptrace::go_on_to_call(tid, 0),
+            Step::Returns => ptrace::go_on(tid, 0),
             Step::AsksForHelp => {
                 let why = "let go for the program's own crash handler, which asked another process to look".to_owned();
                 match is_own {
@@ -386,7 +378,7 @@ impl Tracer {
     fn let_process_go(&mut self, pid: i32, tid: i32) {
         let until = clock::monotonic() + limits::TRACE_HOLD;
         let others: Vec<i32> = threads(pid).into_iter().filter(|other| *other != tid).collect();
-        self.in_handler.retain(|(other, _)| *other != tid && !others.contains(other));
+        self.handlers.forget(|other| other == tid || others.contains(&other));
         let asked: Vec<i32> = others.into_iter().filter(|other| ptrace::interrupt(*other).is_ok()).collect();
         let mut missing = false;
         for other in asked {
@@ -465,7 +457,8 @@ impl Tracer {
         let everyone = std::iter::once(tid).chain(others.iter().map(|(other, _)| *other));
         let registers = everyone.filter_map(|tid| Some((tid, ptrace::registers(tid).ok()?))).collect();
         let until = clock::monotonic() + limits::CAPTURE_STILL;
-        self.hold = Some(Hold { pid, tid, signal, others, until, capture: None });
+        let is_fatal = !siginfo.is_empty();
+        self.hold = Some(Hold { pid, tid, signal, is_fatal, others, until, capture: None });
         let held = self.held(pid, tid, siginfo, registers, gaps);
         if held.is_none() {
             const WHY: &str = "the memory of the process cannot be read";
@@ -540,6 +533,10 @@ impl Tracer {
             }
         }
         if hold.tid != ends {
+            // That end is told before all memory is given back, which may take longer than the report.
+            if hold.is_fatal && hold.pid == self.pid {
+                ptrace::choose(hold.tid, Whom::Dying(self.kin.forks()));
+            }
             self.go_on(hold.tid, hold.signal);
         }
         match (hold.capture, hold.pid == self.pid) {
@@ -572,17 +569,21 @@ impl Tracer {
     /// bury it, or where the thread may end alone.
     pub fn ending(&mut self, tid: i32, signal: Signal) -> Option<Ending> {
         let (pid, parent) = status(tid).as_deref().and_then(decision::process_and_parent)?;
-        let lives = |other: &i32| *other != tid && status(*other).is_some_and(|status| !decision::is_zombie(&status));
-        // By seccomp(2) a thread can be killed by itself.
-        let may_end_alone = signal.number() == libc::SIGSYS && threads(pid).iter().any(lives);
         let is_ours_to_bury = parent == process::own_pid();
-        (!is_ours_to_bury && !may_end_alone && self.kin.note_told(pid)).then_some(Ending { pid, parent })
+        (!is_ours_to_bury && !may_end_alone(pid, tid, signal) && self.kin.note_told(pid))
+            .then_some(Ending { pid, parent })
     }
 
     /// Whether the death of something that the program forked is told for the first time, while its /proc entry is still there.
     pub fn tells_first(&mut self, pid: i32) -> bool {
         self.kin.note_told(pid)
     }
+}
+
+/// Whether a thread's end by that signal need not be its process's: by seccomp(2) a thread can be killed by itself.
+pub fn may_end_alone(pid: i32, tid: i32, signal: Signal) -> bool {
+    let lives = |other: &i32| *other != tid && status(*other).is_some_and(|status| !decision::is_zombie(&status));
+    signal.number() == libc::SIGSYS && threads(pid).iter().any(lives)
 }
 
 /// The signal that a thread is owed which stands still so.
