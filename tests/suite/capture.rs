@@ -9,11 +9,13 @@ use serde_json::Value;
 
 /// The kernel lets a parent trace its child, and the trials run as root: `.ci/run` does.
 const RIGHTS: &[Need] = &[Need::Root];
+const WATCHED: &[Need] = &[Need::Root, Need::Tool("strace")];
 
 pub fn trials() -> Vec<Trial> {
     let mut trials = vec![
         trial("what abort said is its value, and who called it is in the stack", RIGHTS, asserted),
         trial("the program that another one executed is the one that is told of", RIGHTS, executed),
+        trial("a death is told before its memory is given back", WATCHED, early),
         trial("a thread that dies while its leader is gone is told of", RIGHTS, leaderless),
         trial("thousands of threads that come and go end the capture, and the report says so", RIGHTS, let_go),
         trial("a thousand threads at once are afforded", RIGHTS, afforded),
@@ -86,6 +88,26 @@ fn nested(bed: &Bed) {
     assert!(report["images"].as_array().is_some_and(|images| !images.is_empty()), "{report}");
     let page = bed.obit(["crashes", "show"]).end().stdout();
     assert!(page.contains("SIGSEGV: SEGV_MAPERR at 0x0") && page.contains("inner"), "{page}");
+}
+
+/// The kernel gives it back before there is a zombie, so what init does of all its calls before it sees one is early.
+fn early(bed: &Bed) {
+    let calls = bed.path("calls");
+    let crash = |way: &str| {
+        let traced = bed.command("strace").args(["-s", "200", "-e", "trace=write,clone,waitid", "-o"]).args([&calls]);
+        let obit = traced.args([crate::bed::binary()]).args(["run", "--capture", "auto", "--"]);
+        obit.args([program("fall").as_os_str(), way.as_ref()]).end().code(139);
+        std::fs::read_to_string(&calls).expect("what strace wrote")
+    };
+    for way in ["nested", "thread"] {
+        let calls = crash(way);
+        let place = |what: &str| calls.find(what).unwrap_or_else(|| panic!("no {what}: {calls}"));
+        assert!(place("SIGSEGV") < place("CLD_KILLED"), "{calls}");
+        let told = &calls[place("SIGSEGV")..place("CLD_KILLED")];
+        assert!(told.contains("clone"), "an examiner: {calls}");
+    }
+    let report = report(bed);
+    assert!(report["process"]["usage"]["max_rss_kib"].as_u64().is_some_and(|kib| kib > 0), "{report}");
 }
 
 fn threads(bed: &Bed) {
