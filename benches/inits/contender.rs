@@ -22,21 +22,27 @@ pub struct Contender {
     /// Its arguments to signal only the program, and to signal its whole group; `None` where it cannot.
     single: Option<&'static [&'static str]>,
     group: Option<&'static [&'static str]>,
+    /// To look at a program that dies; `None` where it cannot.
+    looks: Option<&'static [&'static str]>,
 }
 
-/// In which way the init passes signals on.
+/// In which way the init is asked to work.
 #[derive(Clone, Copy)]
 pub enum Aim {
     /// As it does unless told otherwise.
     Shipped,
+    /// Signals are for the program alone.
     Single,
+    /// Signals are for the program's group.
     Group,
+    /// The program is traced.
+    Looking,
 }
 
 impl Contender {
     fn new(name: &'static str, shipped: &'static [&'static str]) -> Contender {
         let (version, binary) = (String::new(), PathBuf::new());
-        Contender { name, version, binary, shipped, single: Some(shipped), group: None }
+        Contender { name, version, binary, shipped, single: Some(shipped), group: None, looks: None }
     }
 
     fn at(self, binary: PathBuf) -> Contender {
@@ -52,11 +58,17 @@ impl Contender {
         self
     }
 
+    fn looks(mut self, looks: &'static [&'static str]) -> Contender {
+        self.looks = Some(looks);
+        self
+    }
+
     fn arguments(&self, aim: Aim) -> Option<&'static [&'static str]> {
         match aim {
             Aim::Shipped => Some(self.shipped),
             Aim::Single => self.single,
             Aim::Group => self.group,
+            Aim::Looking => self.looks,
         }
     }
 
@@ -103,7 +115,8 @@ pub fn all(probe: &Path, reference: PathBuf, programs: &Path) -> io::Result<(Vec
     if built.is_file() {
         let copy = programs.join(OBIT);
         std::fs::copy(&built, &copy)?;
-        contenders.push(Contender::new(OBIT, &["run", "--"]).groups(&["run", "--group", "--"]).at(copy).versioned());
+        let obit = Contender::new(OBIT, &["run", "--"]).groups(&["run", "--group", "--"]);
+        contenders.push(obit.looks(&["run", "--capture", "auto", "--"]).at(copy).versioned());
     } else {
         missing.push(format!(
             "obit itself was left out: {} does not exist; build it with packaging/build-static, or name a binary in \

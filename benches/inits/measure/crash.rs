@@ -19,19 +19,25 @@ const SEGFAULT: i32 = 128 + libc::SIGSEGV;
 
 pub fn rows(bed: &Bed) -> Vec<Row> {
     let mib = bed.plan.crash_mib;
-    let programs = [(1, 0, "small program".to_owned()), (64, mib, format!("64 threads, {mib} MiB"))];
-    programs.into_iter().flat_map(|(threads, mib, whose)| crashes(bed, threads, mib, &whose)).collect()
+    let large = format!("64 threads, {mib} MiB");
+    let programs = [
+        (Aim::Shipped, 1, 0, "small program".to_owned()),
+        (Aim::Looking, 1, 0, "small program, captured".to_owned()),
+        (Aim::Shipped, 64, mib, large.clone()),
+        (Aim::Looking, 64, mib, format!("{large}, captured")),
+    ];
+    programs.into_iter().flat_map(|(aim, threads, mib, whose)| crashes(bed, aim, threads, mib, &whose)).collect()
 }
 
-fn crashes(bed: &Bed, threads: u64, mib: u64, whose: &str) -> Vec<Row> {
+fn crashes(bed: &Bed, aim: Aim, threads: u64, mib: u64, whose: &str) -> Vec<Row> {
     let n = bed.contenders.len();
     let [mut minimal, mut complete, mut arrived, mut gone] = [(); 4].map(|()| Series::new(n));
     bed.turns(
         "crash",
         bed.plan.crashes,
-        |_| true,
+        |contender| matches!(aim, Aim::Shipped) || contender.name == OBIT,
         |i, contender| {
-            let times = crash(bed, contender, threads, mib)?;
+            let times = crash(bed, contender, aim, threads, mib)?;
             let ms = |at_ns| us(times.crash_ns, at_ns) / 1e3;
             gone.push(i, ms(times.gone_ns));
             if let Some((minimal_ns, complete_ns)) = times.spooled {
@@ -63,11 +69,11 @@ struct Times {
     gone_ns: u64,
 }
 
-fn crash(bed: &Bed, contender: &Contender, threads: u64, mib: u64) -> Result<Times, String> {
+fn crash(bed: &Bed, contender: &Contender, aim: Aim, threads: u64, mib: u64) -> Result<Times, String> {
     let state = bed.state().map_err(|e| format!("no state directory: {e}"))?;
     let spool = Watch::on(&state.path().join("spool")).map_err(|e| format!("the spool cannot be watched: {e}"))?;
     bed.server.drain();
-    let bout = bed.start_in(state, contender, Aim::Shipped, Proc::Own, "crash", &[threads, mib])?;
+    let bout = bed.start_in(state, contender, aim, Proc::Own, "crash", &[threads, mib])?;
     let mut bout = bout.ok_or_else(|| format!("{} has no usual mode", contender.name))?.settled()?;
     bout.running.signal(libc::SIGUSR1);
     let spooled = if contender.name == OBIT {
