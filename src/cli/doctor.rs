@@ -161,7 +161,7 @@ fn findings(loaded: &Loaded) -> Vec<Finding> {
         }
     }
     let scope = read("/proc/sys/kernel/yama/ptrace_scope").filter(|scope| !matches!(scope.as_str(), "0" | "1"));
-    let circumstances = trace::circumstances(None, false);
+    let circumstances = trace::circumstances(settings.capture, None, false);
     match (decision::may_trace(settings.capture, circumstances), scope) {
         (Err(why), _) => add(Mark::Note, "ptrace", format!("no stacks without a core: {why}")),
         (Ok(()), Some(scope)) => {

@@ -11,6 +11,7 @@ use crate::limits;
 use crate::say;
 use crate::sys::regular;
 use crate::sys::signal::Signal;
+use nix::unistd::{AccessFlags, access};
 use options::{SETTINGS, Setting};
 use std::fmt;
 use std::net::SocketAddr;
@@ -250,7 +251,7 @@ pub fn load(
     let named = file.map(Path::to_owned).or_else(|| var("OBIT_CONFIG").map(PathBuf::from));
     match &named {
         Some(path) => read_file(path, &mut loaded)?,
-        None if Path::new(DEFAULT_FILE).exists() => read_file(Path::new(DEFAULT_FILE), &mut loaded)?,
+        None if access(DEFAULT_FILE, AccessFlags::F_OK).is_ok() => read_file(Path::new(DEFAULT_FILE), &mut loaded)?,
         None => {}
     }
     for (place, setting) in SETTINGS.iter().enumerate() {

@@ -556,7 +556,8 @@ pub static SETTINGS: &[Setting] = &[
 impl Setting {
     /// `OBIT_STOP_GRACE`.
     pub fn variable(&self) -> String {
-        format!("OBIT_{}", self.name.replace('-', "_").to_uppercase())
+        let letter = |byte: u8| if byte == b'-' { '_' } else { char::from(byte.to_ascii_uppercase()) };
+        "OBIT_".chars().chain(self.name.bytes().map(letter)).collect()
     }
 
     /// `stop_grace`.

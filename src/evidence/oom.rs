@@ -5,11 +5,14 @@
 
 #![forbid(unsafe_code)]
 
+use crate::sys::fd;
 use std::fs::File;
 
 /// Where cgroups are mounted: v2 alone, or beside the v1 controllers.
 const ROOTS: [(&str, Version); 3] =
     [("/sys/fs/cgroup", Version::V2), ("/sys/fs/cgroup/memory", Version::V1), ("/sys/fs/cgroup/unified", Version::V2)];
+/// A line for each hierarchy; under Kubernetes some hundred bytes each.
+const MEMBERSHIP_BYTES: usize = 8 * 1024;
 /// Enough for either file.
 pub const COUNTER_BYTES: usize = 512;
 
@@ -30,9 +33,10 @@ pub struct Counter {
 
 /// Opens the counter, a few system calls; `None` where there is none, as in the root cgroup of a host.
 pub fn counter() -> Option<Counter> {
-    let membership = std::fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
+    let membership = fd::read_small(c"/proc/self/cgroup", MEMBERSHIP_BYTES).unwrap_or_default();
+    let membership = String::from_utf8(membership).unwrap_or_default();
     ROOTS.into_iter().find_map(|(root, version)| {
-        let own = path_in(&membership, version);
+        let own = path_in(&membership, version).filter(|path| *path != "/");
         [own, Some("/")].into_iter().flatten().find_map(|path| {
             let dir = format!("{root}{}", path.trim_end_matches('/'));
             let file = File::open(format!("{dir}/{}", version.counter_file())).ok()?;

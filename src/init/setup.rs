@@ -93,7 +93,7 @@ pub fn start(
         Some(Raise::Needless) | None => (None, None),
     };
     let stands_in = manners.narrator.is_some();
-    let circumstances = trace::circumstances(run.exe.as_deref(), stands_in);
+    let circumstances = trace::circumstances(settings.capture, run.exe.as_deref(), stands_in);
     let mut tracer = Tracer::new(settings, Circumstances { at_terminal: foreground.is_some(), ..circumstances });
     let home = process::leave_directory();
     let wants_to_begin = tracer.wants_to_begin();

@@ -4,7 +4,7 @@
 
 use super::{check, check_len};
 use std::fs::File;
-use std::io;
+use std::io::{self, Read as _};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
 
 /// The standard streams, borrowed. They may be closed: every call on them can fail with EBADF.
@@ -175,7 +175,9 @@ pub fn send(socket: BorrowedFd<'_>, bytes: &[u8]) -> io::Result<usize> {
 
 /// Reads a small file of /proc or a cgroup whole, at most `limit` bytes; `None` when it cannot be read.
 pub fn read_small(path: &std::ffi::CStr, limit: usize) -> Option<Vec<u8>> {
-    read_up_to(open_to_read(path)?.as_fd(), limit)
+    let mut bytes = Vec::with_capacity(limit);
+    File::from(open_to_read(path)?).take(limit as u64).read_to_end(&mut bytes).ok()?;
+    Some(bytes)
 }
 
 /// Opens a file of /proc, which may be read later than it could be opened.
@@ -192,20 +194,5 @@ pub fn reread(file: &File, limit: usize) -> Option<Vec<u8>> {
     // SAFETY: the buffer is live and as long as said.
     let n = unsafe { libc::pread(file.as_raw_fd(), bytes.as_mut_ptr().cast(), bytes.len(), 0) };
     bytes.truncate(check_len(n).ok()?);
-    Some(bytes)
-}
-
-fn read_up_to(file: BorrowedFd<'_>, limit: usize) -> Option<Vec<u8>> {
-    let mut bytes = vec![0; limit];
-    let mut filled = 0;
-    while filled < limit {
-        match read(file, &mut bytes[filled..]) {
-            Ok(0) => break,
-            Ok(n) => filled += n,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(_) => return None,
-        }
-    }
-    bytes.truncate(filled);
     Some(bytes)
 }

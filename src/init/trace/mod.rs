@@ -17,7 +17,7 @@ mod kin;
 
 use super::verdict;
 use crate::case::{Capture, Held};
-use crate::config::Settings;
+use crate::config::{Capture as How, Settings};
 use crate::death::Death;
 use crate::evidence::rival;
 use crate::limits;
@@ -99,10 +99,13 @@ pub struct Tracer {
     kin: Kin,
 }
 
-/// Whether and why not: the circumstances of this process and the program.
-pub fn circumstances(program: Option<&std::path::Path>, stands_in: bool) -> Circumstances {
+/// Whether and why not: the circumstances of this process and the program, where they matter.
+pub fn circumstances(capture: How, program: Option<&std::path::Path>, stands_in: bool) -> Circumstances {
     use std::os::unix::fs::MetadataExt as _;
     const SET_ID: u32 = 0o6000;
+    if capture == How::Off {
+        return Circumstances { stands_in, ..Circumstances::default() };
+    }
     let own = fd::read_small(c"/proc/self/status", STATUS_BYTES);
     Circumstances {
         is_root: process::effective_uid() == 0,
