@@ -1,7 +1,7 @@
 //! Reaping: look at what a child became, then take it off the process table. See waitid(2), wait4(2).
 
-use super::clock;
 use super::poll::Waiting;
+use super::{clock, process};
 use std::io;
 use std::time::Duration;
 
@@ -51,7 +51,7 @@ pub enum Peek {
 ///
 /// A stop is consumed at once, so that it is told once; a zombie is left for [`reap`].
 pub fn peek() -> Peek {
-    match wait_id(libc::WEXITED | libc::WSTOPPED | libc::WNOHANG | libc::WNOWAIT) {
+    match wait_id(libc::P_ALL, 0, libc::WEXITED | libc::WSTOPPED | libc::WNOHANG | libc::WNOWAIT) {
         Ok(Some((pid, code @ (libc::CLD_STOPPED | libc::CLD_TRAPPED), status))) => {
             let ends = code == libc::CLD_TRAPPED && status >> 8 == libc::PTRACE_EVENT_EXIT;
             let usage = take_note_of_stop(pid, ends);
@@ -85,11 +85,11 @@ fn take_note_of_stop(tid: i32, ends: bool) -> Option<Usage> {
     (noted && ends).then(|| usage_of(&usage))
 }
 
-fn wait_id(options: libc::c_int) -> io::Result<Option<(i32, i32, i32)>> {
+fn wait_id(whom: libc::idtype_t, pid: i32, options: libc::c_int) -> io::Result<Option<(i32, i32, i32)>> {
     // SAFETY: an all-zero siginfo_t is valid, and waitid leaves it so when nothing has changed.
     let mut info: libc::siginfo_t = unsafe { std::mem::zeroed() };
     // SAFETY: `info` is live for the call.
-    super::check(unsafe { libc::waitid(libc::P_ALL, 0, &mut info, options) })?;
+    super::check(unsafe { libc::waitid(whom, pid as libc::id_t, &mut info, options) })?;
     // SAFETY: the kernel filled the SIGCHLD fields, or left them zero.
     let (pid, status) = unsafe { (info.si_pid(), info.si_status()) };
     Ok((pid != 0).then_some((pid, info.si_code, status)))
@@ -100,25 +100,32 @@ fn wait_id(options: libc::c_int) -> io::Result<Option<(i32, i32, i32)>> {
 pub enum Stopped {
     /// It stands still; the status of [`Stop`](super::ptrace::Stop).
     At(i32),
-    /// It has ended, and is reaped.
+    /// It has ended. A thread is reaped with that; the end of a process is left for [`peek`].
     Gone,
     /// It does neither, in an uninterruptible sleep perhaps.
     Running,
 }
 
-/// Waits for one traced thread to stop, until that moment: wait4(2) with __WALL.
+/// Waits for one traced thread to stop, until that moment.
 pub fn stopped_within(tid: i32, until: Duration) -> Stopped {
     loop {
-        let mut status = 0;
-        // SAFETY: the out-parameter is live for the call, and no usage is asked for.
-        let pid = unsafe { libc::wait4(tid, &mut status, libc::WNOHANG | libc::__WALL, std::ptr::null_mut()) };
-        match pid {
-            0 if clock::monotonic() >= until => return Stopped::Running,
-            0 => {
+        match wait_id(libc::P_PID, tid, libc::WEXITED | libc::WSTOPPED | libc::WNOHANG | libc::WNOWAIT | libc::__WALL) {
+            Ok(None) if clock::monotonic() >= until => return Stopped::Running,
+            Ok(None) => {
                 Waiting::default().wait(Some(LOOK_AGAIN));
             }
-            pid if pid == tid && libc::WIFSTOPPED(status) => return Stopped::At(status >> 8),
-            _ => return Stopped::Gone,
+            Ok(Some((_, libc::CLD_STOPPED | libc::CLD_TRAPPED, status))) => {
+                take_note_of_stop(tid, false);
+                return Stopped::At(status);
+            }
+            Ok(Some(_)) => {
+                // Whose program it was must hear of its end, and we do if it is ours.
+                if !process::is_process(tid) {
+                    let _ = reap(tid);
+                }
+                return Stopped::Gone;
+            }
+            Err(_) => return Stopped::Gone,
         }
     }
 }

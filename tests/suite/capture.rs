@@ -1,6 +1,6 @@
 //! Live capture: what is learnt of a program as it dies, and that it lives and dies as it would without.
 
-use crate::bed::{Bed, Setup, both, first, program, trial};
+use crate::bed::{Bed, Fate, Setup, both, first, fresh_number, program, trial};
 use crate::need::Need;
 use crate::server::{Mood, Server};
 use libtest_mimic::Trial;
@@ -33,6 +33,8 @@ pub fn trials() -> Vec<Trial> {
     trials.extend(both("a program that looks for leaks ends as without us", RIGHTS, leaks));
     trials.extend(both("a program that became another user is looked at", RIGHTS, switched));
     trials.extend(both("a program that does not end when asked is killed, and where it hung is told", RIGHTS, hung));
+    trials.extend(both("a program that is being taken down is not waited for in vain", RIGHTS, large));
+    trials.extend(both("two threads that crash at once are one death", RIGHTS, twice));
     trials.extend(both("on request the program is let go, and then others can trace it", RIGHTS, detached));
     trials.extend(both("a child of vfork and a child that dies go their ways", RIGHTS, children));
     trials.push(first("a program that is traced is stopped and continued as ever", RIGHTS, stopped));
@@ -207,6 +209,31 @@ fn hung(bed: &Bed) {
     assert_eq!(threads.len(), 2);
     for (thread, call) in threads.iter().zip(["main", "sleep_here"]) {
         assert!(own_calls(thread).iter().any(|own| own.starts_with(&format!("{call}:"))), "{call}: {thread}");
+    }
+}
+
+/// Its end is under way when obit would look where it hangs.
+fn large(bed: &Bed) {
+    for grace in ["5ms", "10ms", "20ms", "40ms"] {
+        let run = bed.run(&["--stop-grace", grace], [program("fall").as_os_str(), "large".as_ref()]).start();
+        run.says("up");
+        run.signal(Signal::SIGTERM);
+        let ended = run.end();
+        // By its own hand, or by obit's before that.
+        assert!([15, 137].map(Fate::Exited).contains(&ended.fate), "{:?}: {}", ended.fate, ended.stderr());
+    }
+}
+
+fn twice(bed: &Bed) {
+    for _ in 0..5 {
+        let directory = bed.path(format!("cores-{}", fresh_number()));
+        std::fs::create_dir(&directory).unwrap();
+        let script = format!("cd {} && ulimit -c unlimited && exec \"$0\" both", directory.display());
+        let ended = bed
+            .run(&["--capture", "auto"], ["sh".as_ref(), "-c".as_ref(), script.as_ref(), program("fall").as_os_str()]);
+        let ended = ended.end();
+        ended.code(139);
+        assert_eq!(ended.stderr().matches("; report ").count(), 1, "{}", ended.stderr());
     }
 }
 
