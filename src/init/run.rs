@@ -489,6 +489,11 @@ impl Init {
         self.narrate(Moment::Ending { status });
         self.stderr.pump();
         self.workers.kill_all(clock::monotonic());
+        if self.workers.dropped_cases > 0 {
+            let dropped = self.workers.dropped_cases;
+            self.stderr
+                .say(Level::Warning, &format!("{dropped} more deaths have no report: too many came at one time"));
+        }
         if self.marker_settled
             && let Some(marker) = self.marker.take()
         {

@@ -136,7 +136,8 @@ impl Init {
             return;
         }
         let at = clock::unix_ms();
-        let is_told = main && self.child.told == Some(death);
+        // Of two threads that crash at once one dumps the core and the other may be told of first, without it.
+        let is_told = main && self.child.told.is_some_and(|told| told.signal() == death.signal());
         let counted = if main || death.signal().is_some() { self.count_oom_kills() } else { Counted::default() };
         let reason = if is_told { None } else { self.reason(main, death, counted.moved) };
         let reason = reason.filter(|_| main || self.tracer.tells_first(pid));

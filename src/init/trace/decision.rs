@@ -125,6 +125,19 @@ pub fn about(stop: Stop, mode: Mode) -> Action {
     }
 }
 
+/// The signal that a thread is owed which stands still so.
+pub fn held_back(stop: Stop) -> i32 {
+    match about(stop, Mode::Holding) {
+        Action::Hold(signal) => signal,
+        _ => 0,
+    }
+}
+
+/// Whether it is one that dumps core, if nobody catches it.
+pub fn dumps_core(stop: Stop) -> bool {
+    Signal::new(held_back(stop)).is_some_and(Signal::dumps_core)
+}
+
 fn is_stop_signal(signal: i32) -> bool {
     matches!(signal, libc::SIGSTOP | libc::SIGTSTP | libc::SIGTTIN | libc::SIGTTOU)
 }

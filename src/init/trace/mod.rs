@@ -386,7 +386,7 @@ impl Tracer {
         let mut missing = false;
         for other in asked {
             match wait::stopped_within(other, until) {
-                Stopped::At(status) => process::let_go(other, held_back(Stop::from_status(status))),
+                Stopped::At(status) => process::let_go(other, decision::held_back(Stop::from_status(status))),
                 Stopped::Gone => {}
                 Stopped::Running => missing = true,
             }
@@ -431,7 +431,7 @@ impl Tracer {
             Stopped::At(status) => Some((tid, status)),
             Stopped::Gone | Stopped::Running => None,
         })?;
-        let signal = held_back(Stop::from_status(status));
+        let signal = decision::held_back(Stop::from_status(status));
         self.hold(Suspect { pid: self.pid, tid, signal, siginfo: Vec::new() })
     }
 
@@ -529,15 +529,17 @@ impl Tracer {
     /// All but one, which stands at its end.
     fn release_but(&mut self, ends: i32) {
         let Some(hold) = self.hold.take() else { return };
+        // Where another one crashes as well, only the zombie says whether there is a core.
+        let is_alone = !hold.others.iter().any(|(_, stop)| decision::dumps_core(*stop));
         for (tid, stop) in hold.others.into_iter().filter(|(tid, _)| *tid != ends) {
             match stop.event == libc::PTRACE_EVENT_EXIT {
                 true => process::let_go(tid, 0),
-                false => self.go_on(tid, held_back(stop)),
+                false => self.go_on(tid, decision::held_back(stop)),
             }
         }
         if hold.tid != ends {
             // That end is told before all memory is given back, which may take longer than the report.
-            if hold.is_fatal && hold.pid == self.pid {
+            if hold.is_fatal && is_alone && hold.pid == self.pid {
                 ptrace::choose(hold.tid, Whom::Dying(self.kin.forks()));
             }
             self.go_on(hold.tid, hold.signal);
@@ -587,12 +589,4 @@ impl Tracer {
 pub fn may_end_alone(pid: i32, tid: i32, signal: Signal) -> bool {
     let lives = |other: &i32| *other != tid && status(*other).is_some_and(|status| !decision::is_zombie(&status));
     signal.number() == libc::SIGSYS && threads(pid).iter().any(lives)
-}
-
-/// The signal that a thread is owed which stands still so.
-fn held_back(stop: Stop) -> i32 {
-    match decision::about(stop, Mode::Holding) {
-        Action::Hold(signal) => signal,
-        _ => 0,
-    }
 }
