@@ -270,7 +270,8 @@ fn spool(settings: &Settings) -> Result<Spool, String> {
         let places: Vec<_> = places.iter().map(|dir| named(dir)).collect();
         format!("there is no state directory at {}; name it with --state-dir", places.join(", "))
     })?;
-    for refuge in place::refuges_in_use(settings, &dir) {
+    let holds_any = |refuge: &PathBuf| Spool::open(refuge).is_ok_and(|spool| !spool.entries().is_empty());
+    for refuge in place::refuges_in_use(settings, &dir).into_iter().filter(holds_any) {
         let refuge = refuge.display();
         say(
             Level::Info,

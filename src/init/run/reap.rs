@@ -379,10 +379,13 @@ impl Init {
             match outcome {
                 workers::Outcome::Durable | workers::Outcome::Counted => self.marker_settled = true,
                 workers::Outcome::InMemory => {}
-                workers::Outcome::Failed => self.stderr.say(
-                    Level::Error,
-                    "the report could not be written; the next start on this state directory tells of it",
-                ),
+                workers::Outcome::Failed => {
+                    let told = match self.marker {
+                        Some(_) => "the next start on this state directory tells of it",
+                        None => "what is said here is all that is known of this death",
+                    };
+                    self.stderr.say(Level::Error, &format!("the report could not be written; {told}"));
+                }
             }
         }
         // A child of ours less: whoever is left may only be workers now.
