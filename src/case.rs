@@ -119,7 +119,7 @@ impl Subject {
 }
 
 /// Who collects the end of one of its children.
-#[derive(Clone, PartialEq, Eq, Debug, serde::Serialize, serde::Deserialize)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Parent {
     pub pid: i32,
     /// proc(5): at most 15 bytes.

@@ -4,8 +4,8 @@
 
 use super::scrub::Scrubber;
 use super::{
-    BuildFacts, Exit, FORMAT, Gap, Host, Level, Oom, Process, Report, RunFacts, Session, SessionStatus, StderrTail,
-    StopFacts, UsageFacts, group, names, native, said, text,
+    BuildFacts, Exit, FORMAT, Gap, Host, Level, Oom, ParentFacts, Process, Report, RunFacts, Session, SessionStatus,
+    StderrTail, StopFacts, UsageFacts, group, names, native, said, text,
 };
 use crate::case::{Case, Reason, Run, Subject, Tail};
 use crate::death::Death;
@@ -139,7 +139,9 @@ fn facts(case: &Case, scrubber: &mut Scrubber) -> Report {
     let (exe, parent) = match &case.subject {
         Subject::Main => (case.run.exe.as_ref(), None),
         Subject::Descendant { .. } => (None, None),
-        Subject::Child { exe, parent, .. } => (exe.as_ref(), Some(parent.clone())),
+        Subject::Child { exe, parent, .. } => {
+            (exe.as_ref(), Some(ParentFacts { pid: parent.pid, comm: parent.comm.clone() }))
+        }
     };
     Report {
         format: FORMAT,

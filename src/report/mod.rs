@@ -19,7 +19,7 @@ pub mod text;
 pub use crate::evidence::host::Host;
 pub use built::BuildFacts;
 
-use crate::case::{Parent, Reason};
+use crate::case::Reason;
 use crate::evidence::stack::{Exception, Image, ThreadStack};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -154,7 +154,7 @@ pub struct Process {
     pub descendant: bool,
     /// Whose child it was, where that one lived on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub parent: Option<Parent>,
+    pub parent: Option<ParentFacts>,
     /// Scrubbed.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub argv: Vec<String>,
@@ -189,6 +189,13 @@ pub struct Process {
     pub cgroup: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub spawn_error: Option<String>,
+}
+
+/// Who collected the end; its comm is at most 15 bytes (proc(5)).
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct ParentFacts {
+    pub pid: i32,
+    pub comm: String,
 }
 
 /// getrusage(2) of the dead; times in microseconds, memory in KiB.
