@@ -31,10 +31,10 @@ pub const REAP_BATCH: usize = 256;
 pub const TRACE_STOPS: u32 = 300;
 /// And at once, when a program starts its threads: a thousand of them.
 pub const TRACE_STOPS_AT_ONCE: u32 = 3000;
-/// Processes that the program may fork in a second, in the long run, and be followed: each is four stops more, of some hundred
-/// microseconds together, so at most two in a thousand of a core.
+/// Processes that the program may fork in a second, in the long run, and be followed: each is four stops more, of 0.4 to 0.9 ms
+/// together, so at most two in a hundred of its time.
 pub const TRACE_FORKS: u32 = 20;
-/// And at once, when a master starts its workers: then some twenty milliseconds in all.
+/// And at once, when a master starts its workers: then less than 0.2 s in all.
 pub const TRACE_FORKS_AT_ONCE: u32 = 200;
 /// How often the program may execute another one and have it followed anew: an entrypoint does it two or three times.
 pub const TRACE_RENEWALS: u32 = 8;

@@ -177,7 +177,7 @@ fn fork(child: &mut Child<'_>) -> io::Result<i32> {
 }
 
 /// As vfork(2): the child lives in our memory, on a stack of its own, and we stand still until it has executed something or ended.
-/// Nothing is copied for it, and no copy is torn down, which is half of the time from our start to the program's.
+/// Nothing is copied for it, and no copy is torn down, which is a sixth of the time from our start to the program's.
 fn fork_in_our_memory(child: &mut Child<'_>) -> io::Result<i32> {
     extern "C" fn begin(child: *mut libc::c_void) -> libc::c_int {
         // SAFETY: the pointer below, to what nobody else uses while we stand still.
