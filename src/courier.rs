@@ -261,8 +261,6 @@ enum Turned {
 impl Visit<'_> {
     async fn with_spool(&mut self, spool: &Spool, memory_reports: Vec<OwnedFd>) {
         let Some(lock) = self.lock(spool).await else {
-            self.summary.why =
-                Some("another obit delivers from this state directory, or it cannot be written".to_owned());
             self.summary.kept = spool.entries_in(State::Pending).len();
             self.summary.again_unix_ms = Some(clock::unix_ms());
             return;
@@ -284,14 +282,21 @@ impl Visit<'_> {
     }
 
     /// There is no lock with a deadline, so it is asked for now and then.
-    async fn lock(&self, spool: &Spool) -> Option<SenderLock> {
+    async fn lock(&mut self, spool: &Spool) -> Option<SenderLock> {
         let begin = Instant::now();
-        loop {
+        let why = loop {
             match spool.sender_lock() {
-                None if begin.elapsed() < self.patience.nap() => tokio::time::sleep(limits::SEND_SPACING).await,
-                lock => return lock,
+                Ok(Some(lock)) => return Some(lock),
+                Ok(None) if begin.elapsed() < self.patience.nap() => tokio::time::sleep(limits::SEND_SPACING).await,
+                Ok(None) => break "another obit delivers from this state directory".to_owned(),
+                Err(error) => {
+                    warn!("{error}");
+                    break error.to_string();
+                }
             }
-        }
+        };
+        self.summary.why = Some(why);
+        None
     }
 
     fn note(&mut self, spool: &Spool) {

@@ -326,11 +326,20 @@ impl Spool {
     }
 
     /// The right to deliver from this spool; dropped with the value, and by the kernel with the process. `None`: somebody
-    /// else has it, or the directory takes no lock file.
-    pub fn sender_lock(&self) -> Option<SenderLock> {
-        let file = self.dir.open_or_create("sender.lock").ok()?;
-        file.try_lock().ok()?;
-        Some(SenderLock { _file: file })
+    /// else has it.
+    pub fn sender_lock(&self) -> Result<Option<SenderLock>, SpoolError> {
+        const NAME: &str = "sender.lock";
+        let opened = self.dir.open_or_create(NAME).and_then(|file| match file.try_lock() {
+            Ok(()) => Ok(Some(SenderLock { _file: file })),
+            Err(TryLockError::WouldBlock) => Ok(None),
+            Err(TryLockError::Error(error)) => Err(error),
+        });
+        opened.map_err(|source| SpoolError {
+            doing: "lock",
+            path: self.root.join(NAME),
+            follows: "nothing is delivered from this state directory",
+            source,
+        })
     }
 
     /// Forgets an entry for good.

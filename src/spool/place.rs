@@ -352,7 +352,7 @@ mod tests {
         std::os::unix::fs::chown(temp.path(), Some(1), None).unwrap();
         assert_eq!(asked(temp.path()).prepare(0).unwrap(), temp.path());
         let spool = super::super::Spool::open(temp.path()).unwrap();
-        assert!(spool.sender_lock().is_some());
+        assert!(spool.sender_lock().unwrap().is_some());
         for name in ["spool", "spool/open", "spool/sender.lock"] {
             assert_eq!(std::fs::metadata(temp.path().join(name)).unwrap().uid(), 1, "{name}");
         }

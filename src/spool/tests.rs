@@ -79,9 +79,18 @@ fn one_sender_at_a_time() {
     let (dir, spool) = spool();
     let other = Spool::open(dir.path()).unwrap();
     let lock = spool.sender_lock().unwrap();
-    assert!(other.sender_lock().is_none());
+    assert!(lock.is_some() && other.sender_lock().unwrap().is_none());
     drop(lock);
-    assert!(other.sender_lock().is_some());
+    assert!(other.sender_lock().unwrap().is_some());
+}
+
+#[test]
+fn a_lock_that_cannot_be_is_not_taken_for_another_sender() {
+    let (dir, spool) = spool();
+    let name = dir.path().join("spool/sender.lock");
+    std::fs::create_dir(&name).unwrap();
+    let why = spool.sender_lock().unwrap_err().to_string();
+    assert!(why.contains(&name.display().to_string()) && why.contains("nothing is delivered"), "{why}");
 }
 
 #[test]

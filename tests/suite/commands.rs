@@ -4,6 +4,7 @@ use crate::bed::{Bed, trial};
 use libtest_mimic::Trial;
 use serde_json::Value;
 use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
 
 pub fn trials() -> Vec<Trial> {
     vec![
@@ -23,6 +24,7 @@ pub fn trials() -> Vec<Trial> {
             &[],
             undelivered,
         ),
+        trial("why a state directory does not count, or delivers nothing, is said", &[], no_place),
         trial("a colour reaches nobody but a terminal", &[], colourless),
     ]
 }
@@ -85,6 +87,14 @@ fn unsound(bed: &Bed) {
     check("OBIT_DSN", "https://nokey.test/1", "the DSN has no key before the @");
     check("OBIT_STOP_GRACE", "soon", "OBIT_STOP_GRACE");
     check("OBIT_CONFIG", "/no/such/file", "/no/such/file");
+    check("OBIT_REWRITE", "KILL:TERM", "nobody can catch SIGKILL");
+    check("OBIT_DNS_ZONE", "a..b", "a..b");
+    check("OBIT_DNS_KEYS", "12", "is no Ed25519 public key");
+    check("OBIT_DNS_RESOLVER", "dns.example.com", "is no name server");
+    check("OBIT_INVENTORY", "nodes.json", "the inventory \"nodes.json\"");
+    check("OBIT_INVENTORY_MAP", "nodez=/a", "did you mean \"nodes\"?");
+    check("OBIT_CLUSTER_SPEC", "/no/such/spec", "the cluster spec /no/such/spec cannot be used");
+    check("OBIT_API", "0.0.0.0:5705", "no password was chosen");
 }
 
 fn install(bed: &Bed) {
@@ -142,6 +152,22 @@ fn doctor(bed: &Bed) {
 
 fn list(bed: &Bed) -> Vec<Value> {
     serde_json::from_str(&bed.obit(["crashes", "list", "--json"]).end().stdout()).expect("an array")
+}
+
+/// What is not taken for a state directory, and what takes no lock.
+fn no_place(bed: &Bed) {
+    let (real, link, file) = (bed.path("real"), bed.path("link"), bed.path("file"));
+    std::fs::create_dir_all(real.join("spool/sender.lock")).unwrap();
+    std::os::unix::fs::symlink(&real, &link).unwrap();
+    std::fs::write(&file, "").unwrap();
+    let list = |dir: &Path| bed.obit(["crashes", "list"]).env("OBIT_STATE_DIR", dir).end();
+    list(&link).complains("(which is a symbolic link; name what it leads to)");
+    list(&file).complains("(which is no directory)");
+    let run = bed.script("kill -SEGV $$").env("OBIT_STATE_DIR", &real).env("OBIT_DSN", "http://key@127.0.0.1:9/1");
+    let ended = run.end();
+    ended.code(139);
+    ended.complains("so nothing is delivered from this state directory: remove it");
+    assert_eq!(std::fs::read_dir(real.join("spool/pending")).unwrap().count(), 1);
 }
 
 fn crashes(bed: &Bed) {
