@@ -2,13 +2,12 @@
 
 #![forbid(unsafe_code)]
 
-use super::{core, crashes, detach, doctor, heartbeat, manual, output, telemetry, upgrade};
+use super::{check, core, crashes, detach, doctor, heartbeat, manual, output, telemetry, upgrade};
 use crate::case::Run;
 use crate::config::options::SETTINGS;
 use crate::config::section::Section;
 use crate::config::{self, Loaded, Settings};
 use crate::death::OWN_FAILURE;
-use crate::deliver::dsn::Dsn;
 use crate::deliver::fault;
 use crate::log;
 use crate::report::text;
@@ -16,7 +15,7 @@ use crate::say::{Level, say};
 use crate::spool::{Spool, State, marker, place};
 use crate::sys::clock;
 use crate::sys::process::effective_uid;
-use crate::telemetry::check;
+use crate::telemetry::check as version_check;
 use clap::{Arg, ArgAction, ArgMatches, Command};
 use std::ffi::OsString;
 use std::io::Write as _;
@@ -220,7 +219,7 @@ fn carry_out(matches: &ArgMatches) -> Result<(), String> {
         "telemetry" => telemetry::carry_out(matches, &load(matches)?.settings),
         "config" => match matches.subcommand() {
             Some(("show", matches)) => show_config(&load_plain(named_file(matches))?, matches.get_flag("json")),
-            Some((_, matches)) => check_config(load_plain(named_file(matches))?),
+            Some((_, matches)) => check::run(load_plain(named_file(matches))?),
             None => Err("no command was given".to_owned()),
         },
         "install" => matches.get_one::<PathBuf>("dir").map_or(Ok(()), |dir| install(dir)),
@@ -281,12 +280,15 @@ fn spool(settings: &Settings) -> Result<Spool, String> {
     Spool::open(&dir).map_err(|error| error.to_string())
 }
 
-/// A path, and whose it is if that is why it does not count.
+/// A path, and why it does not count if there is something.
 fn named(dir: &Path) -> String {
-    let owner = std::fs::metadata(dir).map(|metadata| metadata.uid()).ok();
-    match owner.filter(|owner| *owner != effective_uid()) {
-        Some(owner) => format!("{} (which is of uid {owner})", dir.display()),
-        None => dir.display().to_string(),
+    let path = dir.display();
+    match std::fs::symlink_metadata(dir) {
+        Err(_) => path.to_string(),
+        Ok(found) if found.is_symlink() => format!("{path} (which is a symbolic link; name what it leads to)"),
+        Ok(found) if !found.is_dir() => format!("{path} (which is no directory)"),
+        Ok(found) if found.uid() != effective_uid() => format!("{path} (which is of uid {})", found.uid()),
+        Ok(_) => format!("{path} (which holds nothing of obit's)"),
     }
 }
 
@@ -298,7 +300,7 @@ fn status(matches: &ArgMatches) -> Result<(), String> {
     let count = |wanted: &str| entries.iter().filter(|entry| entry.state.as_str() == wanted).count();
     let running = marker::living(&state_dir);
     let states = ["pending", "sent", "rejected", "corrupt"].map(|state| (state, count(state)));
-    let upgrade = check::standing(&settings, Some(&state_dir));
+    let upgrade = version_check::standing(&settings, Some(&state_dir));
     let mut out = output::stdout();
     if matches.get_flag("json") {
         let mut object: serde_json::Map<String, serde_json::Value> =
@@ -375,21 +377,6 @@ fn show_config(loaded: &Loaded, json: bool) -> Result<(), String> {
         let _ = writeln!(out, "{:<20} {value:<28} {origin}", setting.name);
     }
     Ok(())
-}
-
-fn check_config(mut loaded: Loaded) -> Result<(), String> {
-    let dsn = loaded.settings.dsn.as_deref().map(Dsn::parse);
-    loaded.warnings.extend(dsn.and_then(Result::err));
-    for warning in &loaded.warnings {
-        say(Level::Warning, warning);
-    }
-    match loaded.warnings.len() {
-        0 => {
-            let _ = writeln!(output::stdout(), "the configuration is sound");
-            Ok(())
-        }
-        n => Err(format!("{n} value{} not used", if n == 1 { " is" } else { "s are" })),
-    }
 }
 
 /// Copies ourselves under a hidden name first, so that there is never half a program.

@@ -2,6 +2,7 @@
 
 #![forbid(unsafe_code)]
 
+mod check;
 pub mod commands;
 pub mod core;
 pub mod crashes;

@@ -96,6 +96,9 @@ pub fn rewrite(settings: &mut Settings, value: &str) -> Result<(), String> {
         let (from, to) =
             pair.split_once(':').ok_or_else(|| format!("{pair:?} is no pair FROM:TO, such as TERM:QUIT"))?;
         let from = signal(from)?;
+        if matches!(from, Signal::KILL | Signal::STOP) {
+            return Err(format!("nobody can catch {}, so it cannot be passed on as another", from.name()));
+        }
         let to = if to == "0" { 0 } else { signal(to)?.number() as u8 };
         settings.rewrite[from.number() as usize] = to;
     }

@@ -85,27 +85,40 @@ pub fn open(settings: &Settings, state_dir: Option<&Path>) -> Option<Result<(Doo
     }))
 }
 
+/// Why it would stay shut whatever else is so. Opens nothing, and makes no password.
+pub fn fault(settings: &Settings, address: SocketAddr) -> Option<String> {
+    given(settings, address.ip()).err().map(|why| format!("the API on {address} would not be opened: {why}"))
+}
+
 /// What was given, or what was made here, with words that say which.
 fn credentials(
     settings: &Settings,
     state_dir: Option<&Path>,
     address: IpAddr,
 ) -> Result<(Credentials, String), String> {
+    if let Some(given) = given(settings, address)? {
+        return Ok(given);
+    }
+    let dir = state_dir.ok_or("there is no state directory to keep a password in; set OBIT_API_PASSWORD")?;
+    let made = kept_or_made(dir).map_err(|error| format!("{}: {error}", dir.join(MADE).display()))?;
+    Ok((made, format!("with the credentials in {}", dir.join(MADE).display())))
+}
+
+/// What was given. `None`: nothing, and where only this machine reaches the address something may be made.
+fn given(settings: &Settings, address: IpAddr) -> Result<Option<(Credentials, String)>, String> {
     if let Some(path) = &settings.api_credentials {
         let read = from_path(path).map_err(|error| format!("{}: {error}", path.display()))?;
-        return Ok((read, format!("with the credentials in {}", path.display())));
+        return Ok(Some((read, format!("with the credentials in {}", path.display()))));
     }
     if let Some(password) = settings.api_password.clone() {
         let name = settings.api_username.clone().unwrap_or_else(|| NAME.to_owned());
-        return Ok((Credentials { name, password }, "with the credentials of the environment".to_owned()));
+        return Ok(Some((Credentials { name, password }, "with the credentials of the environment".to_owned())));
     }
     if !is_loopback(address) {
         let how = "set OBIT_API_USERNAME and OBIT_API_PASSWORD, or OBIT_API_CREDENTIALS to a file or a mounted Secret";
         return Err(format!("others can reach that address and no password was chosen; {how}"));
     }
-    let dir = state_dir.ok_or("there is no state directory to keep a password in; set OBIT_API_PASSWORD")?;
-    let made = kept_or_made(dir).map_err(|error| format!("{}: {error}", dir.join(MADE).display()))?;
-    Ok((made, format!("with the credentials in {}", dir.join(MADE).display())))
+    Ok(None)
 }
 
 /// All of 127.0.0.0/8 and ::1, written as IPv6 too.
