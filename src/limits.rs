@@ -26,16 +26,22 @@ pub const STDERR_TAIL_BYTES: usize = 64 * 1024;
 pub const STDERR_TAIL_MAX_BYTES: usize = 1024 * 1024;
 /// Zombies reaped before signals are looked at again, so that TERM is answered within a millisecond in any storm.
 pub const REAP_BATCH: usize = 256;
-/// Stops of traced threads in a second that are afforded. A signal is one, of some ten microseconds; a thread that comes and goes is
-/// three, of ninety together: at most one per cent of a core.
-pub const TRACE_STOPS: u32 = 300;
-/// And at once, when a program starts its threads: a thousand of them.
-pub const TRACE_STOPS_AT_ONCE: u32 = 3000;
+/// What a stop of a traced thread costs it at most, from its stop to its next step, while we are awake from the one before, and
+/// where we and its processor have to be woken. Measured in a virtual machine: 25 µs, and 50 to 380 µs, the more the longer nothing
+/// was to do. A signal is one stop, a thread that comes and goes two.
+pub const TRACE_STOP_AWAKE: Duration = Duration::from_micros(30);
+pub const TRACE_STOP_ASLEEP: Duration = Duration::from_micros(400);
+/// So soon after the last stop is over.
+pub const TRACE_AWAKE: Duration = Duration::from_micros(150);
+/// How long a program may be held up in all before it is let go: one part in so many of its time,
+pub const TRACE_COST: u32 = 100;
+/// and this at once, when it starts its threads: thousands of them.
+pub const TRACE_COST_AT_ONCE: Duration = Duration::from_millis(200);
 /// Processes that the program may fork in a second, in the long run, and be followed: each is four stops more, of 0.4 to 0.9 ms
-/// together, so at most two in a hundred of its time.
-pub const TRACE_FORKS: u32 = 20;
-/// And at once, when a master starts its workers: then less than 0.2 s in all.
-pub const TRACE_FORKS_AT_ONCE: u32 = 200;
+/// together, so at most one part in a hundred of its time.
+pub const TRACE_FORKS: u32 = 10;
+/// And at once, when a master starts its workers: then less than 0.1 s in all.
+pub const TRACE_FORKS_AT_ONCE: u32 = 100;
 /// How often the program may execute another one and have it followed anew: an entrypoint does it two or three times.
 pub const TRACE_RENEWALS: u32 = 8;
 /// Crashes of what it forks that are looked into at once, twice as many as are told of one kind; then one more every so often.

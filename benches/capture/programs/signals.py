@@ -12,7 +12,7 @@ def hear(*_):
 signal.signal(signal.SIGALRM, hear)
 signal.setitimer(signal.ITIMER_REAL, 0.005, 0.005)
 total = 0
-for i in range(12_000_000):
+for i in range(40_000_000):
     total += i & 7
 # As it ends, Python puts SIGALRM back to what kills.
 signal.setitimer(signal.ITIMER_REAL, 0)

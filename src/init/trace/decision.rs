@@ -3,10 +3,8 @@
 #![forbid(unsafe_code)]
 
 use crate::config::Capture;
-use crate::limits;
 use crate::sys::ptrace::{CALL_STOP, Call, EVENT_STOP, Stop};
 use crate::sys::signal::Signal;
-use std::time::Duration;
 
 /// Whether tracing changes nothing for the program.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -167,36 +165,6 @@ pub fn step(call: Option<Call>) -> Step {
         // What it makes is told by memory; nobody makes a thread in a handler.
         libc::SYS_clone3 | libc::SYS_sendmsg => Step::AsksForHelp,
         _ => Step::On,
-    }
-}
-
-/// How much is afforded: so many at once, and so many in the long run.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Purse {
-    left: u32,
-    filled: Duration,
-    most: u32,
-    earns_one: Duration,
-}
-
-impl Purse {
-    pub fn full(most: u32, earns_one: Duration, now: Duration) -> Purse {
-        Purse { left: most, filled: now, most, earns_one }
-    }
-
-    /// For stops.
-    pub fn of_stops(now: Duration) -> Purse {
-        Purse::full(limits::TRACE_STOPS_AT_ONCE, Duration::from_secs(1) / limits::TRACE_STOPS, now)
-    }
-
-    /// Pays for one; `false` when there is nothing left.
-    pub fn pay(&mut self, now: Duration) -> bool {
-        let earned = now.saturating_sub(self.filled).as_nanos() / self.earns_one.as_nanos();
-        let earned = u32::try_from(earned).unwrap_or(u32::MAX).min(self.most);
-        self.left = (self.left + earned).min(self.most);
-        self.filled = if earned == self.most { now } else { self.filled + self.earns_one * earned };
-        self.left = self.left.saturating_sub(1);
-        self.left > 0
     }
 }
 
@@ -374,23 +342,6 @@ mod tests {
         for (call, step) in table {
             assert_eq!(self::step(call), step, "{call:?}");
         }
-    }
-
-    #[test]
-    fn many_stops_at_once_are_afforded_and_too_many_in_the_long_run_are_not() {
-        let start = Duration::from_secs(100);
-        let mut purse = Purse::of_stops(start);
-        let paid = (0..u32::MAX).take_while(|_| purse.pay(start)).count() as u32;
-        assert_eq!(paid, limits::TRACE_STOPS_AT_ONCE - 1);
-        // From nothing, a second has earned as many as may be paid in it.
-        let later = start + Duration::from_secs(1);
-        assert_eq!((0..u32::MAX).take_while(|_| purse.pay(later)).count() as u32, limits::TRACE_STOPS - 1);
-        // Evenly spread within the limit they never end.
-        let mut purse = Purse::of_stops(start);
-        let step = Duration::from_secs(1) / limits::TRACE_STOPS;
-        assert!((0..20_000).all(|n| purse.pay(start + step * n)));
-        let mut purse = Purse::of_stops(start);
-        assert!(!(0..40_000).all(|n| purse.pay(start + step / 2 * n)));
     }
 
     #[test]

@@ -13,10 +13,11 @@
 
 #![forbid(unsafe_code)]
 
-use super::decision::{self, Circumstances, Purse};
+use super::cost::Purse;
+use super::decision::{self, Circumstances};
 use super::entries::{STATUS_BYTES, open_of, status};
 use crate::case::Capture;
-use crate::config::Settings;
+use crate::config::{Capture as How, Settings};
 use crate::evidence::rival::{self, Rival};
 use crate::limits;
 use crate::sys::fd::{self, Identity};
@@ -71,8 +72,8 @@ pub struct Kin {
     /// Whether anybody ever was.
     any: bool,
     depth: Option<usize>,
-    forks: Purse,
-    stops: Purse,
+    /// `None`: as much as it likes.
+    forks: Option<Purse>,
     looks: Purse,
     renewals: u32,
     programs: VecDeque<(Version, Rival)>,
@@ -89,8 +90,7 @@ impl Kin {
             for_good: why_not.is_some(),
             any: false,
             depth: None,
-            forks: full(now),
-            stops: Purse::of_stops(now),
+            forks: (settings.capture != How::Ptrace).then(|| full(now)),
             looks: Purse::full(limits::TRACE_LOOKS, limits::TRACE_LOOK_AGAIN, now),
             renewals: 0,
             programs: VecDeque::new(),
@@ -106,15 +106,10 @@ impl Kin {
 
     /// One more was forked.
     pub fn forked(&mut self, now: Duration) -> Forks {
-        if self.why_not.is_none() && !self.forks.pay(now) {
+        if self.why_not.is_none() && self.forks.as_mut().is_some_and(|forks| !forks.pay(now)) {
             self.why_not = Some(format!("it forked more than {} in a second", limits::TRACE_FORKS));
         }
         self.forks()
-    }
-
-    /// Pays for one stop of theirs.
-    pub fn affords_stop(&mut self, now: Duration) -> bool {
-        self.stops.pay(now)
     }
 
     /// From now on nobody more.
@@ -130,7 +125,7 @@ impl Kin {
                 self.why_not.take().or(Some("the program may trace processes itself (it calls ptrace)".to_owned()));
         } else if !self.for_good && self.renewals < limits::TRACE_RENEWALS {
             self.renewals += 1;
-            self.forks = full(now);
+            self.forks = self.forks.map(|_| full(now));
             self.why_not = None;
         }
         self.forks()

@@ -10,6 +10,7 @@
 
 #![forbid(unsafe_code)]
 
+mod cost;
 pub mod decision;
 mod entries;
 mod handlers;
@@ -25,7 +26,8 @@ use crate::sys::ptrace::{self, Stop, Whom};
 use crate::sys::signal::Signal;
 use crate::sys::wait::{self, Stopped};
 use crate::sys::{clock, fd, process};
-use decision::{Action, Circumstances, Mode, Purse, Step};
+use cost::Cost;
+use decision::{Action, Circumstances, Mode, Step};
 use entries::{STATUS_BYTES, open_of, process_of, processes, status, threads};
 use handlers::Handlers;
 pub use kin::UNLOCKED;
@@ -91,7 +93,7 @@ pub struct Tracer {
     waiting: VecDeque<Suspect>,
     capture: Option<Capture>,
     handlers: Handlers,
-    purse: Purse,
+    cost: Cost,
     /// Why the program is not, or no longer, traced.
     why_not: Option<String>,
     /// Whoever of these stops is let go for good: some thread of them did not stop in time.
@@ -130,7 +132,7 @@ impl Tracer {
             waiting: VecDeque::new(),
             capture: None,
             handlers: Handlers::default(),
-            purse: Purse::of_stops(now),
+            cost: Cost::new(settings.capture, now),
             why_not: decision::may_trace(settings.capture, so).err().map(str::to_owned),
             gone: VecDeque::new(),
             kin: Kin::new(settings, so, now),
@@ -188,7 +190,7 @@ impl Tracer {
         }
         let is_own = self.is_own(tid);
         let mut mode = self.mode(tid);
-        if mode == Mode::Watching && !self.pays(is_own, stop) {
+        if mode == Mode::Watching && !self.cost.affords(is_own, stop, clock::monotonic()) {
             self.let_go_of(is_own, tid);
             mode = Mode::LettingGo;
         }
@@ -239,20 +241,10 @@ impl Tracer {
         Outcome::Nothing
     }
 
-    /// Whether a stop can be afforded. What it forks the program pays for apart.
-    fn pays(&mut self, is_own: bool, stop: Stop) -> bool {
-        let now = clock::monotonic();
-        match is_own {
-            true => matches!(stop.event, libc::PTRACE_EVENT_FORK | libc::PTRACE_EVENT_VFORK) || self.purse.pay(now),
-            false => self.kin.affords_stop(now),
-        }
-    }
-
     fn let_go_of(&mut self, is_own: bool, tid: i32) {
-        let why = format!(
-            "let go after more than {} stops in a second (signals, or threads that come and go)",
-            limits::TRACE_STOPS
-        );
+        let why = "let go, for its signals and its threads that come and go would have held it up for more than a \
+                   hundredth of its time (--capture ptrace affords it)"
+            .to_owned();
         match is_own {
             true => self.let_go(tid, why),
             false => {
@@ -268,7 +260,9 @@ impl Tracer {
         let program = if is_own { self.kin.program_itself(tid) } else { self.kin.program(tid) };
         match (is_own, program) {
             (true, Program::Plain | Program::Traces) => {
-                let forks = self.kin.is_another_program(program == Program::Traces, clock::monotonic());
+                let now = clock::monotonic();
+                self.cost.begin_anew(now);
+                let forks = self.kin.is_another_program(program == Program::Traces, now);
                 ptrace::choose(tid, Whom::Child(forks));
                 ptrace::go_on(tid, 0);
             }
