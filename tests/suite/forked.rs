@@ -1,7 +1,7 @@
 //! What the program forks: a crash of it is told with its stack while its parent lives on, and the parent sees of all that what it
 //! would see without us.
 
-use crate::bed::{Bed, Running, Setup, both, program, trial};
+use crate::bed::{self, Bed, Running, Setup, both, program, trial};
 use crate::need::Need;
 use libtest_mimic::Trial;
 use nix::sys::signal::Signal;
@@ -25,6 +25,7 @@ pub fn trials() -> Vec<Trial> {
         trial("a program that forks much is let go of with what it forks, and is traced itself", RIGHTS, much),
         trial("what another program forks after the first one's many is followed anew", RIGHTS, anew),
         trial("who traces others is let go of when it is executed, with what it forks", GDB, gdb),
+        trial("another obit is let go of, and tells of its own program alone", RIGHTS, nested),
         trial("strace of a child works as without us", STRACE, strace),
         trial("a child that looks for leaks ends as without us", RIGHTS, leaks),
         trial("a set-user-id program that a child executes has its rights", RIGHTS, set_user_id),
@@ -251,6 +252,18 @@ fn gdb(bed: &Bed) {
     let stdout = ended.stdout();
     assert!(stdout.contains("received signal SIGSEGV") && stdout.contains("middle"), "{stdout}\n{}", ended.stderr());
     assert_eq!(reports(bed), [] as [Value; 0]);
+}
+
+fn nested(bed: &Bed) {
+    let script = "\"$0\" run --capture auto -- \"$1\" crash; echo code $?";
+    let words =
+        [bed::binary().into_os_string(), program("family").into_os_string()].map(|word| word.into_string().unwrap());
+    let ended = bed.run(&["--capture", "auto"], ["sh", "-c", script, &words[0], &words[1]]).end();
+    ended.code(0);
+    assert_eq!(ended.stdout(), "code 139\n");
+    let told = reports(bed);
+    assert_eq!(told.len(), 1, "{}", ended.stderr());
+    assert_eq!(calls(&told[0]), fault_calls());
 }
 
 fn strace(bed: &Bed) {

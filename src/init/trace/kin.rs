@@ -8,8 +8,8 @@
 //! page to its parent's wait(2): 27 to 160 ms untraced, 2.0 s and once 16.8 s if our own code had to be read from the disk for it,
 //! 12 to 81 ms if that was kept in memory. So it is, from the first one that is followed, or nobody is; and only what is forked
 //! has that stop: the program itself is let die at once by SIGKILL and by seccomp(2), whose ends no other stop tells of, so
-//! of these there is no stack. Who traces others or looks for leaks is let go when it is executed, and so is who lives in a PID
-//! namespace of his own. And a program that forks much is soon not followed any more; it is traced itself as before.
+//! of these there is no stack. Who traces others (another obit, too) or looks for leaks is let go when it is executed, and so is
+//! who lives in a PID namespace of his own. And a program that forks much is soon not followed any more; it is traced itself as before.
 
 #![forbid(unsafe_code)]
 
@@ -165,7 +165,7 @@ impl Kin {
         if rival::is_in_environment(&environment) {
             return Program::LooksForLeaks;
         }
-        if is_named_so(tid) {
+        if is_tracer(tid) {
             return Program::Traces;
         }
         match self.rival(tid) {
@@ -186,7 +186,7 @@ impl Kin {
         match rival {
             Rival { looks_for_leaks: true, .. } => Program::LooksForLeaks,
             Rival { traces: true, .. } => Program::Traces,
-            _ if is_named_so(tid) => Program::Traces,
+            _ if is_tracer(tid) => Program::Traces,
             _ => Program::Plain,
         }
     }
@@ -261,8 +261,10 @@ impl Kin {
     }
 }
 
-fn is_named_so(tid: i32) -> bool {
-    std::fs::read_link(format!("/proc/{tid}/exe")).is_ok_and(|path| rival::is_named_so(&path))
+/// By its name, or because it is obit itself, which then looks after what it runs.
+fn is_tracer(tid: i32) -> bool {
+    let is_obit = || c_path(tid, "exe").and_then(|path| fd::known_of(&path)) == fd::known_of(c"/proc/self/exe");
+    std::fs::read_link(format!("/proc/{tid}/exe")).is_ok_and(|path| rival::is_named_so(&path)) || is_obit()
 }
 
 fn full(now: Duration) -> Purse {
