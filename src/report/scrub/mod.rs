@@ -68,8 +68,8 @@ impl Scrubber {
                 }
             }
         }
-        for (arg, secret) in argv.iter().zip(command::secrets(argv)) {
-            for range in secret.map_or_else(|| looking_secret(arg), |range| vec![range]) {
+        for (i, (arg, secret)) in argv.iter().zip(command::secrets(argv)).enumerate() {
+            for range in secret.map_or_else(|| secrets_within(argv, i), |range| vec![range]) {
                 let part = &arg[range];
                 // `--auth required`: a plain word is everywhere, and no secret of any use.
                 if part.bytes().all(|b| b.is_ascii_lowercase()) {
@@ -113,10 +113,7 @@ impl Scrubber {
         let mut shown = Vec::new();
         let mut bytes = 0;
         for (i, (arg, secret)) in argv.iter().zip(command::secrets(argv)).enumerate() {
-            let masked = match secret {
-                Some(range) => self.mask(arg, vec![range]),
-                None => self.text(arg),
-            };
+            let masked = self.mask(arg, secret.map_or_else(|| secrets_within(argv, i), |range| vec![range]));
             bytes += masked.len().min(limits::ARG_CHARS);
             if bytes > limits::ARGV_BYTES {
                 shown.push(format!("… {} more", argv.len() - i));
@@ -196,6 +193,13 @@ impl Known {
             .build(values)
             .map_or(Known::TooMany, Known::Values)
     }
+}
+
+/// What looks secret in an argument whose place says nothing.
+fn secrets_within(argv: &[String], i: usize) -> Vec<Range<usize>> {
+    let mut found = looking_secret(&argv[i]);
+    found.extend(command::secrets_of_script(argv, i));
+    found
 }
 
 /// What looks secret to a reader, who sees no control sequences.

@@ -162,6 +162,17 @@ fn arguments_are_masked_to_their_end_and_the_option_hides_the_next() {
         (&["docker", "run", "-p", "8080:80", "i"], &["docker", "run", "-p", "8080:80", "i"]),
         (&["app", "-p8080"], &["app", "-p8080"]),
         (&["curl", "--user=bob:pw"], &["curl", "--user=bob:[masked]"]),
+        (&["curl", "-ubob:pw"], &["curl", "-ubob:[masked]"]),
+        (
+            &["sh", "-c", "cd /x && mysql -phunter2 shop; curl -u 'bob:pw' http://h/ | redis-cli -a 's3' ping"],
+            &[
+                "sh",
+                "-c",
+                "cd /x && mysql -p[masked] shop; curl -u 'bob:[masked]' http://h/ | redis-cli -a '[masked]' ping",
+            ],
+        ),
+        (&["sh", "-c", "mysql -p shop; app -p8080"], &["sh", "-c", "mysql -p shop; app -p8080"]),
+        (&["app", "mysql -phunter2"], &["app", "mysql -phunter2"]),
         (&["kubectl", "--from-literal=password=x"], &["kubectl", "--from-literal=password=[masked]"]),
         (&["id", "-u", "1000:1000"], &["id", "-u", "1000:1000"]),
     ];
