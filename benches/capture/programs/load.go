@@ -13,7 +13,7 @@ func main() {
 		group.Add(1)
 		go func(worker int) {
 			defer group.Done()
-			for turn := 0; turn < 300; turn++ {
+			for turn := 0; turn < 1200; turn++ {
 				shelf := make(map[int]string)
 				for book := 0; book < 20; book++ {
 					shelf[book] = fmt.Sprintf("%d of %d", book, worker)
