@@ -12,6 +12,7 @@ use crate::evidence::symbols::elf::Elf;
 use gimli::{
     BaseAddresses, CfaRule, DebugFrame, EhFrame, EhFrameHdr, Encoding, EndianSlice, EvaluationResult, Expression,
     FrameDescriptionEntry, LittleEndian, Location, RegisterRule, UnwindContext, UnwindExpression, UnwindSection, Value,
+    Vendor,
 };
 use object::LittleEndian as ObjectEndian;
 use object::elf::PT_GNU_EH_FRAME;
@@ -31,6 +32,9 @@ const FUNCTIONS: usize = 4_000_000;
 const DEBUG_FRAME_BYTES: u64 = 256 << 20;
 /// Operations of one expression; compilers write four or five.
 const OPERATIONS: u32 = 256;
+/// Whose instructions are known besides those of DWARF: a function that signs its return address says so by one of ARM's, and who
+/// does not know it cannot read its rows. On x86-64 it means nothing.
+const VENDOR: Vendor = Vendor::AArch64;
 
 /// The call frame information of one image.
 pub struct Cfi {
@@ -88,6 +92,7 @@ impl Cfi {
             bases = std::mem::take(&mut bases).set_eh_frame(address);
             let mut section = EhFrame::new(elf.at(address)?, LittleEndian);
             section.set_address_size(8);
+            section.set_vendor(VENDOR);
             Some(section)
         });
         let header = header.filter(|header| header.table().is_some());
@@ -151,6 +156,7 @@ impl Cfi {
             };
             let mut section = DebugFrame::new(bytes, LittleEndian);
             section.set_address_size(8);
+            section.set_vendor(VENDOR);
             let index = index(&section, &self.bases);
             Some(Debug { section, index })
         });
