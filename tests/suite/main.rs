@@ -17,6 +17,7 @@ mod deaths;
 mod delivery;
 mod docker;
 mod ends;
+mod foreign;
 mod forked;
 mod fuzzed;
 mod gosymbols;
@@ -61,6 +62,7 @@ fn main() -> ExitCode {
         commands::trials(),
         core_limit::trials(),
         cores::trials(),
+        foreign::trials(),
         deaths::trials(),
         ends::trials(),
         signals::trials(),
