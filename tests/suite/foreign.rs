@@ -17,6 +17,7 @@ pub fn trials() -> Vec<Trial> {
             plain,
         ),
         trial("what a handler interrupted is told behind it, in a core from aarch64", &[], handler),
+        trial("a call without unwind tables does not lose those further out, in a core from aarch64", &[], bare),
     ]
 }
 
@@ -119,6 +120,24 @@ fn handler(bed: &Bed) {
             ["0x400710", "middle", 15, "cfi"],
             ["0x400768", "outer", 16, "cfi"],
             ["0x400834", "main", 47, "cfi"],
+            ["0x400918", "__libc_start_call_main", null, "cfi"],
+            ["0x400ce4", "__libc_start_main", null, "cfi"],
+            ["0x4005b0", "_start", null, "cfi"],
+        ])
+    );
+}
+
+fn bare(bed: &Bed) {
+    let (told, _) = read(bed, "bare.core");
+    is_of_the_machine(&told, 81, &segfault());
+    assert_eq!(
+        calls(&told["threads"][0]),
+        json!([
+            ["0x4006f0", "inner", 12, "context"],
+            ["0x400710", "middle", 15, "cfi"],
+            ["0x400768", "outer", 16, "cfi"],
+            ["0x4006e0", "bare", null, "cfi"],
+            ["0x400860", "main", 46, "fp"],
             ["0x400918", "__libc_start_call_main", null, "cfi"],
             ["0x400ce4", "__libc_start_main", null, "cfi"],
             ["0x4005b0", "_start", null, "cfi"],

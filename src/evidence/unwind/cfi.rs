@@ -8,6 +8,7 @@
 
 use super::cpu::Cpu;
 use crate::evidence::memory::Memory;
+use crate::evidence::snapshot::Arch;
 use crate::evidence::symbols::elf::Elf;
 use gimli::{
     BaseAddresses, CfaRule, DebugFrame, EhFrame, EhFrameHdr, Encoding, EndianSlice, EvaluationResult, Expression,
@@ -176,6 +177,28 @@ impl Cfi {
             return expression.get(self.eh_frame.as_ref()?).ok();
         }
         expression.get(&self.debug_frame.get()?.as_ref()?.section).ok()
+    }
+}
+
+impl Row {
+    /// The registers with the stack pointer that fits the frame pointer, of a frame that another's frame record led to. On aarch64 a
+    /// record lies anywhere in its frame, so it does not say where that one ends and this one begins; but the frame pointer points
+    /// to this function's own record, and the row says where in the frame that is. `None` where it says nothing.
+    pub fn placed_by_frame_pointer(&self, cpu: &Cpu) -> Option<Cpu> {
+        const FP: u16 = 29;
+        const SP: u16 = 31;
+        let CfaRule::RegisterAndOffset { register, offset: size } = self.cfa else { return None };
+        let is_record = |(register, rule): &(u16, RegisterRule<usize>)| match rule {
+            RegisterRule::Offset(offset) if *register == FP => Some(*offset),
+            _ => None,
+        };
+        let record = self.rules.iter().find_map(is_record)?;
+        if cpu.arch != Arch::Aarch64 || register.0 != SP {
+            return None;
+        }
+        let mut placed = cpu.clone();
+        placed.set_sp(cpu.fp()?.wrapping_add_signed(record.wrapping_add(size).wrapping_neg()));
+        Some(placed)
     }
 }
 

@@ -201,7 +201,10 @@ impl Walker<'_> {
             }
         }
         if let Some((table, bias, row)) = row {
-            match table.step(&row, cpu, bias, memory) {
+            let is_guess = matches!(call.trust, Trust::Fp | Trust::Scan);
+            let placed = if is_guess { row.placed_by_frame_pointer(cpu) } else { None };
+            match table.step(&row, placed.as_ref().unwrap_or(cpu), bias, memory) {
+                Ok(caller) if is_guess && caller.pc != 0 && !self.is_code(caller.pc) => {}
                 Ok(caller) => return told(caller, !row.is_signal, Trust::Cfi),
                 Err(NoCaller::Outermost) => return None,
                 Err(NoCaller::Lost) => {}
