@@ -33,8 +33,6 @@ pub struct Status {
     pub kind: FileKind,
     pub mode: u32,
     pub uid: u32,
-    /// Names it has; 0: it has been removed.
-    pub links: u64,
     pub bytes: u64,
     pub modified_unix_ms: u64,
 }
@@ -272,7 +270,6 @@ impl From<&FileStat> for Status {
             },
             mode: stat.st_mode & 0o7777,
             uid: stat.st_uid,
-            links: stat.st_nlink,
             bytes: u64::try_from(stat.st_size).unwrap_or(0),
             modified_unix_ms: u64::try_from(ms).unwrap_or(0),
         }
