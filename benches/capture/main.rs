@@ -38,7 +38,7 @@ fn run() -> io::Result<()> {
     }
     let bench = tempfile::TempDir::new_in(env!("CARGO_TARGET_TMPDIR"))?;
     let (loads, missing) = load::all(bench.path())?;
-    println!("| load | off, ms | auto, ms | auto ÷ off, median of pairs | p25 – p75 | to the end traced |");
+    println!("| load | off, ms | auto, ms | auto ÷ off, median of pairs | p25 – p75 | the program stays traced |");
     println!("|---|---|---|---|---|---|");
     for load in &loads {
         eprintln!("{} …", load.name);

@@ -29,6 +29,7 @@ Examples:
   obit crashes show                  read the last obituary
   obit doctor                        what would happen here at a crash
 
+OPTIONS are those of run (obit help run).
 In a Dockerfile: ENTRYPOINT [\"/obit\", \"--\"]";
 
 /// The whole tree.
@@ -150,7 +151,7 @@ fn run_tree() -> Command {
         .about("Run a program: start it, pass signals on, reap, report its crashes")
         .override_usage("obit run [OPTIONS] [--] COMMAND [ARGUMENTS]...\n       obit [OPTIONS] -- COMMAND [ARGUMENTS]...")
         .after_help("Every option has an environment twin OBIT_<NAME> and a key in the file given by --config (/etc/obit/obit.toml).\n\
-                     Exit status: the program's; 128+n for signal n; 125 our own failure, 126 not executable, 127 not found.");
+                     Exit status: the program's; 128+n for signal n; 125 obit's own failure, 126 not executable, 127 not found.");
     for section in Section::ALL {
         for setting in SETTINGS.iter().filter(|setting| setting.section == section) {
             let mut arg = Arg::new(setting.name).long(setting.name).help(setting.help).help_heading(section.title());

@@ -31,7 +31,7 @@ impl Section {
             Section::Stop => "Stopping and exit status",
             Section::Report => "Reports",
             Section::Consent => "What may leave (each is off when anybody says so)",
-            Section::Telemetry => "Who we are, and the report once a day",
+            Section::Telemetry => "Who this is, and the report once a day",
             Section::Api => "API and panel",
             Section::Output => "Output",
         }
