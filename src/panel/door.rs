@@ -8,6 +8,7 @@
 
 use crate::config::Settings;
 use crate::sys::file::{Access, Dir, FileKind, Status};
+use crate::sys::regular::{self, Link};
 use ring::rand::SecureRandom as _;
 use std::fmt;
 use std::io::{self, Read as _, Write as _};
@@ -132,11 +133,11 @@ fn is_loopback(address: IpAddr) -> bool {
 /// A file with `name:password`, or a directory as a Secret is mounted.
 fn from_path(path: &Path) -> io::Result<Credentials> {
     if !path.is_dir() {
-        let text = read_bounded(std::fs::File::open(path)?)?;
+        let text = read_bounded(regular::open(path, Link::Followed)?)?;
         return Credentials::parse(&text).ok_or_else(|| unusable("it is not name:password"));
     }
     for [name, password] in SECRET_KEYS {
-        let half = |key: &str| std::fs::File::open(path.join(key)).and_then(read_bounded);
+        let half = |key: &str| regular::open(&path.join(key), Link::Followed).and_then(read_bounded);
         if let (Ok(name), Ok(password)) = (half(name), half(password)) {
             let both = format!("{}:{}", name.trim(), password.trim_end_matches(['\r', '\n']));
             return Credentials::parse(&both).ok_or_else(|| unusable("name or password is empty"));
