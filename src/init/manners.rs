@@ -2,7 +2,7 @@
 
 #![forbid(unsafe_code)]
 
-use crate::death::Death;
+use crate::death::{self, Death};
 use crate::sys::signal::Signal;
 
 /// The differences between obit and the inits whose name it may be started under.
@@ -14,6 +14,8 @@ pub struct Manners {
     /// When a stop signal of the terminal arrives we stop ourselves too, whatever is passed on for it (dumb-init).
     pub suspends_itself: bool,
     pub farewell: Farewell,
+    /// The status where exec(3) fails, by whether the file is not there.
+    pub exec_failed: fn(bool) -> u8,
     /// What the tool we stand in for would print at each moment; `None`: it is silent.
     pub narrator: Option<fn(Moment<'_>) -> Option<String>>,
 }
@@ -88,6 +90,7 @@ impl Default for Manners {
             subreaper: true,
             suspends_itself: false,
             farewell: Farewell::Drain,
+            exec_failed: |is_missing| if is_missing { death::NOT_FOUND } else { death::NOT_EXECUTABLE },
             narrator: None,
         }
     }

@@ -476,8 +476,7 @@ impl Init {
     fn leaving(&self, death: Death) -> (u8, Option<Signal>) {
         let settings: &Settings = &self.launch.settings;
         let status = match self.child.exec_error {
-            Some(error) if error.is_not_found() && self.child.run.exe.is_none() => death::NOT_FOUND,
-            Some(_) => death::NOT_EXECUTABLE,
+            Some(error) => (self.launch.manners.exec_failed)(error.is_not_found() && self.child.run.exe.is_none()),
             None => settings.map_exit[usize::from(death.exit_status())],
         };
         (status, death.signal().filter(|_| settings.re_raise && self.own_pid != 1))

@@ -12,7 +12,6 @@ use super::trace::decision::Circumstances;
 use super::trace::{self, Tracer};
 use crate::case::{Id, Run};
 use crate::config::Settings;
-use crate::death;
 use crate::evidence::core_limit::{self, Raise};
 use crate::say::{self, Level};
 use crate::sys::signal::{self, Set};
@@ -145,7 +144,7 @@ pub fn in_our_place(command: &[OsString], manners: &Manners, caller: Caller, why
     let program = Program::new(command, std::env::var_os("PATH"));
     let error = take_over(&program, caller.mask, caller.ignores_children);
     say::say(Level::Error, &format!("cannot execute {name}: {}", reason(error.errno)));
-    if error.is_not_found() && program.likely_file().is_none() { death::NOT_FOUND } else { death::NOT_EXECUTABLE }
+    (manners.exec_failed)(error.is_not_found() && program.likely_file().is_none())
 }
 
 /// 128 random bits, marked as a version 4 UUID, which some Sentry-alikes insist on.

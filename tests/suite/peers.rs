@@ -16,6 +16,7 @@ pub fn trials() -> Vec<Trial> {
     vec![
         trial("tini's inner test suite passes on obit as tini", &[SUITES], tini),
         alone("dumb-init's test suite passes on obit as dumb-init", &[SUITES], dumb_init),
+        trial("what cannot be executed ends as the one would end it whose name obit has", &[], not_executed),
         first("dumb-init's zombie test passes on obit as dumb-init", &[SUITES], zombies),
     ]
 }
@@ -30,6 +31,14 @@ fn named(bed: &Bed, name: &str) -> PathBuf {
     std::fs::create_dir_all(&directory).unwrap();
     std::fs::copy(binary(), directory.join(name)).unwrap();
     directory
+}
+
+fn not_executed(bed: &Bed) {
+    for (name, missing, refused) in [("dumb-init", 2, 2), ("tini", 127, 126)] {
+        let obit = named(bed, name).join(name);
+        bed.command(&obit).args(["/no/such/program"]).end().code(missing);
+        bed.command(&obit).args(["/etc/passwd"]).end().code(refused);
+    }
 }
 
 /// Runs a script in the suite's directory with the suites' Python first on PATH.

@@ -96,6 +96,7 @@ pub fn parse(args: &[OsString]) -> Role {
         placement: if own_session { Placement::OwnSession } else { Placement::Inherited },
         suspends_itself: true,
         farewell: Farewell::Term,
+        exec_failed: |_| 2,
         narrator: Some(if verbose { narrate } else { narrate_failure }),
         ..Manners::default()
     };
