@@ -43,11 +43,11 @@ pub fn parse(args: &[OsString]) -> Role {
         _ => {}
     }
     let rest = args.get(1..).unwrap_or_default();
-    match rest.first().and_then(|word| word.to_str()) {
-        Some("run") => run::parse(&rest[1..]),
+    match rest.first().map(|word| word.as_encoded_bytes()) {
+        Some(b"run") => run::parse(&rest[1..]),
         // `obit --help` and `obit --version` are for people, whatever else stands there.
-        Some("--help" | "-h" | "--version" | "-V" | "help") | None => Role::Ctl(rest.to_vec()),
-        Some(word) if word.starts_with('-') => run::parse(rest),
+        Some(b"--help" | b"-h" | b"--version" | b"-V" | b"help") | None => Role::Ctl(rest.to_vec()),
+        Some([b'-', ..]) => run::parse(rest),
         Some(_) => Role::Ctl(rest.to_vec()),
     }
 }

@@ -43,10 +43,11 @@ fn read(words: &[OsString]) -> Result<Read, String> {
     let mut words = words.iter();
     let mut command: Vec<OsString> = Vec::new();
     while let Some(word) = words.next() {
-        let Some(text) = word.to_str().filter(|text| text.starts_with('-') && *text != "-") else {
+        if !word.as_encoded_bytes().starts_with(b"-") || word == "-" {
             command.push(word.clone());
             break;
-        };
+        }
+        let text = utf8(word)?;
         if text == "--" {
             break;
         }
@@ -59,8 +60,8 @@ fn read(words: &[OsString]) -> Result<Read, String> {
         }
         let mut value = |what: &str| match given.clone() {
             Some(value) => Ok(value),
-            None => match words.next().map(|word| word.to_string_lossy().into_owned()) {
-                Some(value) if value != "--" => Ok(value),
+            None => match words.next().map(utf8).transpose()? {
+                Some(value) if value != "--" => Ok(value.to_owned()),
                 _ => Err(format!("{name} needs a value ({what})")),
             },
         };
@@ -81,6 +82,10 @@ fn read(words: &[OsString]) -> Result<Read, String> {
         Some(first) if first.is_empty() => Err("the command is an empty word".to_owned()),
         Some(_) => Ok(Read::Launch { flags, file, command }),
     }
+}
+
+fn utf8(word: &OsString) -> Result<&str, String> {
+    word.to_str().ok_or_else(|| format!("{:?} is not UTF-8", word.to_string_lossy()))
 }
 
 fn is_named(setting: &Setting, name: &str) -> bool {

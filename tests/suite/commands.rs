@@ -3,6 +3,8 @@
 use crate::bed::{Bed, trial};
 use libtest_mimic::Trial;
 use serde_json::Value;
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
@@ -24,6 +26,8 @@ pub fn trials() -> Vec<Trial> {
             &[],
             undelivered,
         ),
+        trial("an option that is no text is refused, and not taken for the program", &[], no_text),
+        trial("credentials in a FIFO are not waited for", &[], fifo),
         trial("why a state directory does not count, or delivers nothing, is said", &[], no_place),
         trial("a colour reaches nobody but a terminal", &[], colourless),
     ]
@@ -152,6 +156,22 @@ fn doctor(bed: &Bed) {
 
 fn list(bed: &Bed) -> Vec<Value> {
     serde_json::from_str(&bed.obit(["crashes", "list", "--json"]).end().stdout()).expect("an array")
+}
+
+fn no_text(bed: &Bed) {
+    let option = OsStr::from_bytes(b"--component=\xff");
+    for before in [&["run"][..], &[]] {
+        bed.obit(before).args([option]).args(["--", "true"]).end().code(125).complains("is not UTF-8");
+    }
+    bed.obit(["run", "--component"]).args([OsStr::from_bytes(b"\xff")]).args(["--", "true"]).end().code(125);
+}
+
+fn fifo(bed: &Bed) {
+    let path = bed.path("fifo");
+    nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRWXU).expect("a FIFO");
+    let setup = |words: &[&str]| bed.obit(words).env("OBIT_API", "127.0.0.1:0").env("OBIT_API_CREDENTIALS", &path);
+    setup(&["run", "--", "true"]).end().code(0).complains("not a regular file");
+    setup(&["config", "check"]).end().code(1).complains("not a regular file");
 }
 
 /// What is not taken for a state directory, and what takes no lock.
