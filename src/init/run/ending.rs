@@ -28,7 +28,7 @@ impl Init {
         let Some(case) = told else { return };
         let (is_own, death, at) = (case.subject == Subject::Main, case.death, case.at_unix_ms);
         let mut case = Case { usage, ..case };
-        let capture = if is_own { self.tracer.take_capture() } else { self.capture_of(&mut case) };
+        let capture = if is_own { self.capture_of_the_program(&mut case) } else { self.capture_of(&mut case) };
         let now = clock::monotonic();
         self.tell(case, capture, now);
         if is_own {
@@ -66,6 +66,13 @@ impl Init {
         let zombie = read_zombie(pid);
         let case = self.case(Subject::Child { comm, exe, parent }, reason, (pid, death), at, counted);
         Some(Case { zombie, last_directory, ..case })
+    }
+
+    /// What was seen of the program as it died, or was about to.
+    pub(super) fn capture_of_the_program(&mut self, case: &mut Case) -> Option<Capture> {
+        let (capture, other) = self.tracer.take_capture(case.death?)?;
+        case.gaps.extend(other);
+        Some(capture)
     }
 
     /// What was seen of something that the program forked; why nothing was goes into the case.

@@ -170,7 +170,7 @@ impl Init {
         let subject = if main { Subject::Main } else { Subject::Descendant { comm: comm.unwrap_or_default() } };
         let known = Case { usage: Some(usage), zombie, ..self.case(subject, reason, (pid, death), at, counted) };
         let mut case = if main { self.of_the_program(known, death, now) } else { known };
-        let capture = if main { self.tracer.take_capture() } else { self.capture_of(&mut case) };
+        let capture = if main { self.capture_of_the_program(&mut case) } else { self.capture_of(&mut case) };
         let exec_error = self.child.exec_error.filter(|_| main);
         if let Some(error) = exec_error {
             case.death = None;

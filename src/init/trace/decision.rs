@@ -81,6 +81,14 @@ pub enum Mode {
     LettingGo,
 }
 
+/// What is said of stacks where the death that they were taken at was overtaken by another one.
+pub fn overtaken(signal: Signal) -> String {
+    let signal = signal.name();
+    format!(
+        "live capture: the stacks are of a moment in which a thread was about to die by {signal}; the process ended otherwise"
+    )
+}
+
 /// What is done about a stop.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Action {

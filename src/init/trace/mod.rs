@@ -91,7 +91,8 @@ pub struct Tracer {
     pid: i32,
     hold: Option<Hold>,
     waiting: VecDeque<Suspect>,
-    capture: Option<Capture>,
+    /// And by which signal the program was about to die, unless it only hung.
+    capture: Option<(Capture, Option<i32>)>,
     handlers: Handlers,
     cost: Cost,
     /// Why the program is not, or no longer, traced.
@@ -460,6 +461,8 @@ impl Tracer {
         if held.is_none() {
             const WHY: &str = "the memory of the process cannot be read";
             match pid == self.pid {
+                // One of another thread's may be there, of a moment before.
+                true if self.capture.is_some() => {}
                 true => self.why_not = Some(WHY.to_owned()),
                 false => self.kin.keep(pid, Err(WHY.to_owned())),
             }
@@ -539,7 +542,7 @@ impl Tracer {
             self.go_on(hold.tid, hold.signal);
         }
         match (hold.capture, hold.pid == self.pid) {
-            (Some(capture), true) => self.capture = Some(capture),
+            (Some(capture), true) => self.capture = Some((capture, hold.is_fatal.then_some(hold.signal))),
             (Some(capture), false) => self.kin.keep(hold.pid, Ok(capture)),
             (None, _) => {}
         }
@@ -554,9 +557,12 @@ impl Tracer {
         self.pid = 0;
     }
 
-    /// What a worker finds; taken when the process has died.
-    pub fn take_capture(&mut self) -> Option<Capture> {
-        self.capture.take()
+    /// What a worker finds, taken when the process has died; with a sentence if that was another death than the one it was about
+    /// to die.
+    pub fn take_capture(&mut self, death: Death) -> Option<(Capture, Option<String>)> {
+        let (capture, signal) = self.capture.take()?;
+        let other = signal.and_then(Signal::new).filter(|signal| death.signal() != Some(*signal));
+        Some((capture, other.map(decision::overtaken)))
     }
 
     /// The same of something that the program forked, or why there is nothing.
