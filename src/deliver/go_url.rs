@@ -25,6 +25,9 @@ impl GoUrl {
         if text.contains(|c: char| c.is_ascii_control()) {
             return Err("a control character in the URL".to_owned());
         }
+        if let Some((_, fragment)) = text.split_once('#') {
+            check_escapes(fragment)?;
+        }
         let (scheme, rest) = split_scheme(text)?;
         let rest_at = text.len() - rest.len();
         let whole = &rest[..rest.find('#').unwrap_or(rest.len())];

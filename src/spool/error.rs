@@ -38,7 +38,7 @@ impl fmt::Display for SpoolError {
             Some(libc::EACCES | libc::EPERM) => {
                 ": run as the user that owns it, or name another place with --state-dir"
             }
-            Some(libc::EISDIR) => ": remove it",
+            Some(libc::EISDIR | libc::ELOOP | libc::ENXIO) => ": remove it",
             Some(libc::EIO) => ": look at the disk",
             _ => "",
         };
