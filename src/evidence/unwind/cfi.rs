@@ -183,7 +183,9 @@ impl Cfi {
 impl Row {
     /// The registers with the stack pointer that fits the frame pointer, of a frame that another's frame record led to. On aarch64 a
     /// record lies anywhere in its frame, so it does not say where that one ends and this one begins; but the frame pointer points
-    /// to this function's own record, and the row says where in the frame that is. `None` where it says nothing.
+    /// to this function's own record, and the row says where in the frame that is. `None` where it says nothing, and where the
+    /// stack pointer is known: after a call to nowhere all registers are, the link register among them, and a function without frame
+    /// pointers may have anything in that one.
     pub fn placed_by_frame_pointer(&self, cpu: &Cpu) -> Option<Cpu> {
         const FP: u16 = 29;
         const SP: u16 = 31;
@@ -193,7 +195,7 @@ impl Row {
             _ => None,
         };
         let record = self.rules.iter().find_map(is_record)?;
-        if cpu.arch != Arch::Aarch64 || register.0 != SP {
+        if cpu.arch != Arch::Aarch64 || register.0 != SP || cpu.link().is_some() {
             return None;
         }
         let mut placed = cpu.clone();
@@ -344,6 +346,35 @@ impl<M: Memory> Evaluator<'_, M> {
             Location::Address { address } => Some(address),
             Location::Value { value } => value.to_u64(u64::MAX).ok(),
             _ => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use gimli::Register;
+
+    #[test]
+    fn the_frame_pointer_places_a_frame_only_where_nothing_else_does() {
+        // What `stp x29, x30, [sp, #-48]!` and `mov x29, sp` leave, and the same with the record 16 bytes further in.
+        for (record, fp) in [(-48, 0x1000), (-32, 0x1010)] {
+            let row = Row {
+                cfa: CfaRule::RegisterAndOffset { register: Register(31), offset: 48 },
+                rules: vec![(29, RegisterRule::Offset(record)), (30, RegisterRule::Offset(record + 8))],
+                return_column: 30,
+                encoding: Encoding { address_size: 8, format: gimli::Format::Dwarf32, version: 4 },
+                is_eh: true,
+                is_signal: false,
+                range: 0..0x100,
+            };
+            let mut guessed = Cpu::at(Arch::Aarch64, 0x10);
+            guessed.set_fp(fp);
+            guessed.set_sp(0xfff0);
+            assert_eq!(row.placed_by_frame_pointer(&guessed).and_then(|cpu| cpu.sp()), Some(0x1000));
+            let mut known = guessed.clone();
+            known.set(30, Some(0x10));
+            assert_eq!(row.placed_by_frame_pointer(&known), None);
         }
     }
 }
