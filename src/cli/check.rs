@@ -12,6 +12,7 @@ use crate::say::{Level, say};
 use crate::telemetry::dns::answer::Key;
 use crate::telemetry::dns::name;
 use crate::telemetry::dns::servers::Servers;
+use crate::telemetry::identity;
 use crate::telemetry::inventory::Source;
 use crate::telemetry::inventory::json::Mapping;
 use std::io::Write as _;
@@ -47,6 +48,7 @@ fn unusable(settings: &Settings) -> impl Iterator<Item = String> {
         of(settings.dns_resolver.as_deref(), Servers::given),
         of(settings.inventory.as_deref(), Source::parse),
         of(Some(&settings.inventory_map), Mapping::parse),
+        settings.cluster_secret.as_deref().and_then(identity::fault),
         spec.and_then(Result::err),
         settings.api.and_then(|address| door::fault(settings, address)),
     ];

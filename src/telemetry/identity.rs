@@ -18,6 +18,7 @@
 use super::inventory::Known;
 use crate::config::Settings;
 use crate::sys::file::Dir;
+use crate::sys::regular::{self, Link};
 use crate::sys::{clock, memory};
 use data_encoding::HEXLOWER_PERMISSIVE as HEX;
 use ring::hmac;
@@ -271,6 +272,11 @@ pub fn reset(state_dir: &Path) -> io::Result<()> {
     Kept::make().write(&dir)
 }
 
+/// What is wrong with the secret that is mounted.
+pub fn fault(secret: &Path) -> Option<String> {
+    mounted_secret(secret).err()
+}
+
 /// 64 hex digits are 32 bytes, anything else is the bytes themselves without blanks around them.
 fn mounted_secret(path: &Path) -> Result<Secret, String> {
     use std::io::Read as _;
@@ -278,7 +284,7 @@ fn mounted_secret(path: &Path) -> Result<Secret, String> {
         format!("the cluster secret {} cannot be used ({why}), so nothing that needs it is sent", path.display())
     };
     let mut bytes = Vec::new();
-    let file = std::fs::File::open(path).map_err(|error| failed(&error))?;
+    let file = regular::open(path, Link::Followed).map_err(|error| failed(&error))?;
     file.take(SECRET_FILE_BYTES as u64 + 1).read_to_end(&mut bytes).map_err(|error| failed(&error))?;
     let trimmed = bytes.trim_ascii();
     match HEX.decode(trimmed) {

@@ -98,6 +98,7 @@ fn unsound(bed: &Bed) {
     check("OBIT_INVENTORY", "nodes.json", "the inventory \"nodes.json\"");
     check("OBIT_INVENTORY_MAP", "nodez=/a", "did you mean \"nodes\"?");
     check("OBIT_CLUSTER_SPEC", "/no/such/spec", "the cluster spec /no/such/spec cannot be used");
+    check("OBIT_CLUSTER_SECRET", "/no/such/secret", "the cluster secret /no/such/secret cannot be used");
     check("OBIT_API", "0.0.0.0:5705", "no password was chosen");
 }
 

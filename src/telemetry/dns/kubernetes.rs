@@ -7,6 +7,7 @@
 
 use crate::consent::Granted;
 use crate::limits;
+use crate::sys::regular;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -63,11 +64,7 @@ async fn ask(url: &str, account: &Path) -> Result<String, String> {
 }
 
 fn read(path: &Path) -> Result<String, String> {
-    let mut text = String::new();
-    let file = std::fs::File::open(path).map_err(|error| format!("{} cannot be read ({error})", path.display()))?;
-    std::io::Read::read_to_string(&mut std::io::Read::take(file, FILE_BYTES), &mut text)
-        .map_err(|error| format!("{} cannot be read ({error})", path.display()))?;
-    Ok(text)
+    regular::read_text(path, FILE_BYTES).map_err(|error| format!("{} cannot be read ({error})", path.display()))
 }
 
 /// Trusts the cluster's own authority and nobody else.
