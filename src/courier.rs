@@ -24,7 +24,7 @@ use crate::spool::{Entry, Kind, ReadError, SenderLock, Spool, SpoolError, State,
 use crate::sys::{clock, memory as random};
 use crate::telemetry::audit::{self, Record};
 use crate::telemetry::signer::Signer;
-use crate::telemetry::{check, daily};
+use crate::telemetry::{check, daily, destination};
 use std::cell::RefCell;
 use std::collections::HashSet;
 use std::os::fd::OwnedFd;
@@ -69,6 +69,11 @@ pub fn run(settings: &Settings, state_dir: Option<&Path>, memory_reports: Vec<Ow
     let mut summary = visit(settings, state_dir, spool.as_ref(), memory_reports, patience);
     for refuge in state_dir.into_iter().flat_map(|home| refuges(settings, home)) {
         summary.join(visit(settings, state_dir, Some(&refuge), Vec::new(), patience));
+    }
+    // What leads nowhere is told before there is something to send, unless that told it.
+    let told = summary.why.clone();
+    for why in destination::unusable(settings, state_dir).filter(|why| told.as_ref() != Some(why)) {
+        error!("{why}; nothing leaves until that is mended");
     }
     // After the crashes: an inventory may take its time.
     let look = spool.as_ref().and_then(|spool| look_at_daily(settings, spool));

@@ -7,9 +7,11 @@
 use super::check::Plan;
 use crate::config::Settings;
 use crate::config::value::mask_dsn;
-use crate::consent::Channel;
+use crate::consent::{self, Channel};
 use crate::deliver::dsn::Dsn;
 use crate::deliver::transport;
+use std::collections::BTreeSet;
+use std::path::Path;
 
 /// Nothing is built in, so most often it is unset.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -66,6 +68,15 @@ impl Destination {
             Destination::Unset(_) | Destination::To(_) => None,
         }
     }
+}
+
+/// What is wrong with the destinations of the channels that are open, each once.
+pub fn unusable(settings: &Settings, state_dir: Option<&Path>) -> impl Iterator<Item = String> {
+    let consent = consent::current(settings, state_dir);
+    let open = Channel::ALL.into_iter().filter(|channel| consent.grant(*channel).is_ok());
+    let wrong: BTreeSet<String> =
+        open.filter_map(|channel| Destination::of(channel, settings).unusable().map(str::to_owned)).collect();
+    wrong.into_iter()
 }
 
 #[cfg(test)]

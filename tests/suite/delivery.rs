@@ -3,6 +3,7 @@
 use crate::bed::{Bed, Setup, trial, trial_with, wait_for};
 use crate::server::{Mood, Server};
 use libtest_mimic::Trial;
+use nix::sys::signal::Signal;
 use std::time::Duration;
 
 pub fn trials() -> Vec<Trial> {
@@ -287,6 +288,13 @@ fn off(bed: &Bed) {
 fn bad_dsn(bed: &Bed) {
     crash(bed, "1s", "https://nokey.test/1").end().code(9).complains("the DSN has no key before the @");
     assert_eq!(states(bed), ["pending"]);
+    // It is told while the program runs well and nothing waits, too.
+    let run = bed.script("exec sleep 1000").env("OBIT_DSN", "https://nokey.test/1").env("OBIT_DNS_ZONE", "a..b");
+    let run = run.env("OBIT_PRODUCT_VERSION", "1.0.0").env("OBIT_STATE_DIR", bed.path("other")).start();
+    run.complains("the DSN has no key before the @; nothing leaves until that is mended");
+    run.complains("\"a..b\" is no DNS zone");
+    run.signal(Signal::SIGTERM);
+    run.end().code(143);
 }
 
 fn no_wait(bed: &Bed) {
