@@ -39,16 +39,23 @@ pub fn carry_out(matches: &ArgMatches) -> Result<(), String> {
         }
         std::thread::sleep(LOOK_AGAIN);
     }
-    let named: Vec<String> = before.iter().map(i32::to_string).collect();
-    let _ = match before.is_empty() {
-        true => writeln!(output::stdout(), "process {pid} traces nobody"),
-        false => writeln!(
-            output::stdout(),
-            "process {} is not traced any more; a crash of it will have no stack but a core's",
-            named.join(", ")
-        ),
-    };
+    let (living, ended): (Vec<i32>, Vec<i32>) = before.into_iter().partition(|traced| tracer_of(*traced).is_some());
+    let mut out = output::stdout();
+    if living.is_empty() && ended.is_empty() {
+        let _ = writeln!(out, "process {pid} traces nobody");
+    }
+    if !living.is_empty() {
+        let what = "is not traced any more; a crash of it will have no stack but a core's";
+        let _ = writeln!(out, "process {} {what}", listed(&living));
+    }
+    if !ended.is_empty() {
+        let _ = writeln!(out, "process {} ended meanwhile", listed(&ended));
+    }
     Ok(())
+}
+
+fn listed(pids: &[i32]) -> String {
+    pids.iter().map(i32::to_string).collect::<Vec<_>>().join(", ")
 }
 
 /// Who traces a process, 0: nobody; `None` if there is no such process.
