@@ -31,7 +31,7 @@ use crate::sys::poll::{Waiting, Want};
 use crate::sys::signal::{Set, Signal};
 use crate::sys::signalfd::{Arrival, SignalFd};
 use crate::sys::spawn::ExecError;
-use crate::sys::{clock, fd, process};
+use crate::sys::{clock, fd, process, wait};
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
 
@@ -108,6 +108,7 @@ impl Init {
         let in_our_place = |why: &str| setup::in_our_place(&launch.command, &launch.manners, caller, why);
         let signals = SignalFd::new(Set::FULL)
             .map_err(|error| in_our_place(&format!("signals cannot be received (signalfd: {error})")))?;
+        wait::is_allowed().map_err(|error| in_our_place(&format!("ends cannot be heard of (wait: {error})")))?;
         if launch.manners.subreaper {
             let _ = process::become_subreaper();
         }

@@ -47,6 +47,19 @@ pub enum Peek {
     Childless,
 }
 
+/// Whether the kernel lets us hear of children: a seccomp filter may refuse it. Asked of who is no child of ours, which is we.
+pub fn is_allowed() -> io::Result<()> {
+    let own_pid = super::process::own_pid();
+    let options = libc::WEXITED | libc::WNOHANG | libc::WNOWAIT;
+    let looked = wait_id(libc::P_PID, own_pid, options).map(drop);
+    // SAFETY: the kernel allows both pointers to be null.
+    let reaped = unsafe { libc::wait4(own_pid, std::ptr::null_mut(), libc::WNOHANG, std::ptr::null_mut()) };
+    for answer in [looked, super::check(reaped).map(drop)] {
+        answer.or_else(|error| if error.raw_os_error() == Some(libc::ECHILD) { Ok(()) } else { Err(error) })?;
+    }
+    Ok(())
+}
+
 /// Looks at the next changed child without reaping it (WNOWAIT) and without blocking.
 ///
 /// A stop is consumed at once, so that it is told once; a zombie is left for [`reap`].

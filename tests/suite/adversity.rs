@@ -31,6 +31,7 @@ pub fn trials() -> Vec<Trial> {
     trials.extend(both("where no file may be written the program ends as it would", &[], no_file));
     trials.extend(both("with a dozen fds the program runs as it would", &[], few_fds));
     trials.extend(both("with hardly an fd the program runs in obit's place", &[], no_fds));
+    trials.extend(both("where no end can be heard of the program runs in obit's place", &[], no_wait));
     trials.extend(both("where no process can be made the program runs in obit's place", &[], no_process));
     trials.extend(both("a crash among a hundred thousand environment variables is reported", &[], crowd));
     trials
@@ -248,6 +249,16 @@ fn no_fds(bed: &Bed) {
     let ended = bed.command("sh").args(["-c", &script]).end();
     ended.code(3).complains("sh runs in place of obit");
     assert_eq!(ended.stdout(), "/usr\nSigBlk:\t0000000000000000\n");
+}
+
+/// By a seccomp filter, which the program has, too.
+fn no_wait(bed: &Bed) {
+    for call in ["waitid", "wait4", "signalfd4"] {
+        let refused = bed.command(program("refuse")).args([call.as_ref(), binary().as_os_str()]);
+        let ended = refused.args(["--", "sh", "-c", "echo up; exit 3"]).end();
+        ended.code(3).complains("sh runs in place of obit");
+        assert_eq!(ended.stdout(), "up\n");
+    }
 }
 
 /// Of a user of its own, who may have one process: setrlimit(2), RLIMIT_NPROC.
