@@ -9,6 +9,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 const BUILD_ID: &str = "435f146f2e907d63f459122acff870e3c4e1c122";
+
 pub fn trials() -> Vec<Trial> {
     vec![
         trial(
