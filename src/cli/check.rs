@@ -1,5 +1,5 @@
-//! `obit config check`: whether everything that was configured can be used, the parts included that are otherwise read
-//! only when something is sent, asked or opened. Nothing is: no packet leaves, no file is made.
+//! `obit config check`: whether what was configured can be used, the parts included that are otherwise read only when something
+//! is sent, asked or opened. Nothing is: no packet leaves, no file is made, and whether an inventory answers is not tried.
 
 #![forbid(unsafe_code)]
 

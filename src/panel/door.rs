@@ -8,7 +8,7 @@
 
 use crate::config::Settings;
 use crate::sys::file::{Access, Dir, FileKind, Status};
-use crate::sys::regular::{self, Link};
+use crate::sys::regular;
 use ring::rand::SecureRandom as _;
 use std::fmt;
 use std::io::{self, Read as _, Write as _};
@@ -133,11 +133,11 @@ fn is_loopback(address: IpAddr) -> bool {
 /// A file with `name:password`, or a directory as a Secret is mounted.
 fn from_path(path: &Path) -> io::Result<Credentials> {
     if !path.is_dir() {
-        let text = read_bounded(regular::open(path, Link::Followed)?)?;
+        let text = regular::read_text(path, CREDENTIALS_BYTES)?;
         return Credentials::parse(&text).ok_or_else(|| unusable("it is not name:password"));
     }
     for [name, password] in SECRET_KEYS {
-        let half = |key: &str| regular::open(&path.join(key), Link::Followed).and_then(read_bounded);
+        let half = |key: &str| regular::read_text(&path.join(key), CREDENTIALS_BYTES);
         if let (Ok(name), Ok(password)) = (half(name), half(password)) {
             let both = format!("{}:{}", name.trim(), password.trim_end_matches(['\r', '\n']));
             return Credentials::parse(&both).ok_or_else(|| unusable("name or password is empty"));

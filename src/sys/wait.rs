@@ -49,7 +49,7 @@ pub enum Peek {
 
 /// Whether the kernel lets us hear of children: a seccomp filter may refuse it. Asked of who is no child of ours, which is we.
 pub fn is_allowed() -> io::Result<()> {
-    let own_pid = super::process::own_pid();
+    let own_pid = process::own_pid();
     let options = libc::WEXITED | libc::WNOHANG | libc::WNOWAIT;
     let looked = wait_id(libc::P_PID, own_pid, options).map(drop);
     // SAFETY: the kernel allows both pointers to be null.
