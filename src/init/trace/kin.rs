@@ -263,7 +263,8 @@ impl Kin {
 
 /// By its name, or because it is obit itself, which then looks after what it runs.
 fn is_tracer(tid: i32) -> bool {
-    let is_obit = || c_path(tid, "exe").and_then(|path| fd::known_of(&path)) == fd::known_of(c"/proc/self/exe");
+    let file = || fd::known_of(&c_path(tid, "exe")?);
+    let is_obit = || file().is_some_and(|file| fd::known_of(c"/proc/self/exe") == Some(file));
     std::fs::read_link(format!("/proc/{tid}/exe")).is_ok_and(|path| rival::is_named_so(&path)) || is_obit()
 }
 
